@@ -1,0 +1,2 @@
+//! The Everwire command line.
+fn main() {}

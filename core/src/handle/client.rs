@@ -1,0 +1,247 @@
+//! The user's handle.
+
+use super::Shared;
+use crate::message::Message;
+use crate::protocol::{OwnedRpcError, Request, Topic};
+use crate::session::{
+    OwnedOutcome, RequestId, RequestOptions, SendError, SendId, SendOptions, State, Stats, Status, SubscriptionId, Unanswered,
+};
+use crate::ws::CloseCode;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+/// A handle to a session that a driver keeps: cheap to clone, `Send + Sync`, the same type for every runtime. No call waits for the
+/// network: it is encoded at once, or refused at once.
+#[derive(Debug, Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+    /// Closes the session when the last handle that holds it is gone.
+    alive: Option<Arc<Alive>>,
+}
+
+/// Closes the session on drop.
+#[derive(Debug)]
+pub struct Alive(Arc<Shared>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        let now = self.0.now();
+        let mut inner = self.0.lock();
+        inner.session.close(CloseCode::Normal, "", now);
+        inner.wake();
+    }
+}
+
+impl Client {
+    /// A handle whose clones do not keep the session: its driver's owner does.
+    pub fn of_driver(shared: Arc<Shared>) -> Self {
+        Self { shared, alive: None }
+    }
+
+    /// A handle that, with its clones and whoever holds the other value, keeps the session: when all are gone it is closed.
+    pub fn keeping(shared: Arc<Shared>) -> (Self, Arc<Alive>) {
+        let alive = Arc::new(Alive(shared.clone()));
+        (Self { shared, alive: Some(alive.clone()) }, alive)
+    }
+
+    /// Whether it keeps the session alive, or only its driver's owner does.
+    pub fn keeps_alive(&self) -> bool {
+        self.alive.is_some()
+    }
+
+    /// Sends a message: [`Session::send`](crate::Session::send).
+    ///
+    /// # Errors
+    /// At once, if it is not taken.
+    pub fn send<'m>(&self, message: impl Into<Message<'m>>) -> Result<SendId, SendError> {
+        self.send_with(message, SendOptions::default())
+    }
+
+    /// Sends a message with options.
+    ///
+    /// # Errors
+    /// At once, if it is not taken.
+    pub fn send_with<'m>(&self, message: impl Into<Message<'m>>, options: SendOptions) -> Result<SendId, SendError> {
+        let now = self.shared.now();
+        let mut inner = self.shared.lock();
+        let sent = inner.session.send(message.into(), options, now);
+        inner.wake();
+        sent
+    }
+
+    /// Makes a request with the default options; await the answer.
+    pub fn request(&self, request: Request<'_>) -> ResponseFuture {
+        self.request_with(request, RequestOptions::default())
+    }
+
+    /// Makes a request: [`Session::request`](crate::Session::request). It is on its way when this returns; dropping the future
+    /// cancels it. The future always ends.
+    pub fn request_with(&self, request: Request<'_>, options: RequestOptions) -> ResponseFuture {
+        let now = self.shared.now();
+        let mut inner = self.shared.lock();
+        let slot = Arc::new(Slot::default());
+        let made = inner.session.request(request, options, now);
+        if let Ok(id) = made {
+            inner.slots.insert(id, slot.clone());
+        }
+        inner.wake();
+        drop(inner);
+        ResponseFuture { shared: self.shared.clone(), made, slot }
+    }
+
+    /// Subscribes, now and after every reconnect: [`Session::subscribe`](crate::Session::subscribe). What became of it is told by
+    /// events.
+    pub fn subscribe(&self, topic: impl Into<Topic>) -> SubscriptionId {
+        let now = self.shared.now();
+        let mut inner = self.shared.lock();
+        let id = inner.session.subscribe(topic, now);
+        inner.wake();
+        id
+    }
+
+    /// Gives up one reference to a subscription: [`Session::unsubscribe`](crate::Session::unsubscribe).
+    pub fn unsubscribe(&self, id: SubscriptionId) -> bool {
+        let now = self.shared.now();
+        let mut inner = self.shared.lock();
+        let known = inner.session.unsubscribe(id, now);
+        inner.wake();
+        known
+    }
+
+    /// Makes another connection: [`Session::reconnect`](crate::Session::reconnect).
+    pub fn reconnect(&self) {
+        let now = self.shared.now();
+        let mut inner = self.shared.lock();
+        inner.session.reconnect(now);
+        inner.wake();
+    }
+
+    /// Ends the session with a close handshake: [`Session::close`](crate::Session::close).
+    pub fn close(&self, code: CloseCode, reason: &str) {
+        let now = self.shared.now();
+        let mut inner = self.shared.lock();
+        inner.session.close(code, reason, now);
+        inner.wake();
+    }
+
+    /// State of the session.
+    pub fn state(&self) -> State {
+        self.shared.lock().session.state()
+    }
+
+    /// Where the session stands, and how it came there.
+    pub fn status(&self) -> Status {
+        let now = self.shared.now();
+        self.shared.lock().session.status(now)
+    }
+
+    /// Counters of the session.
+    pub fn stats(&self) -> Stats {
+        *self.shared.lock().session.stats()
+    }
+}
+
+/// Where an answer is put for whoever awaits it.
+#[derive(Debug, Default)]
+pub(super) struct Slot(Mutex<(Option<OwnedOutcome>, Option<Waker>)>);
+
+impl Slot {
+    pub(super) fn fill(&self, outcome: OwnedOutcome) {
+        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        slot.0 = Some(outcome);
+        if let Some(waker) = slot.1.take() {
+            waker.wake();
+        }
+    }
+}
+
+/// The answer to come. Dropping it cancels the request.
+#[derive(Debug)]
+#[must_use = "a request whose future is dropped is cancelled"]
+pub struct ResponseFuture {
+    shared: Arc<Shared>,
+    made: Result<RequestId, SendError>,
+    slot: Arc<Slot>,
+}
+
+impl ResponseFuture {
+    /// The request's id, if it was taken.
+    pub fn id(&self) -> Option<RequestId> {
+        self.made.as_ref().ok().copied()
+    }
+}
+
+impl Future for ResponseFuture {
+    type Output = Result<String, RequestError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Err(error) = &self.made {
+            return Poll::Ready(Err(RequestError::NotTaken(error.clone())));
+        }
+        let mut slot = self.slot.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &slot.0 {
+            Some(OwnedOutcome::Answered(Ok(result))) => Poll::Ready(Ok(result.clone())),
+            Some(OwnedOutcome::Answered(Err(error))) => Poll::Ready(Err(RequestError::Rpc(error.clone()))),
+            Some(OwnedOutcome::NotSent(why)) => Poll::Ready(Err(RequestError::NotSent(*why))),
+            Some(OwnedOutcome::SentUnknown(why)) => Poll::Ready(Err(RequestError::SentUnknown(*why))),
+            None => {
+                slot.1 = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl Drop for ResponseFuture {
+    fn drop(&mut self) {
+        let Ok(id) = self.made else { return };
+        let now = self.shared.now();
+        let mut inner = self.shared.lock();
+        // Still there means: neither answered nor failed.
+        if inner.slots.contains_key(&id) {
+            inner.session.cancel(id, now);
+            inner.wake();
+        }
+    }
+}
+
+/// Why a request has no result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// It was refused at once.
+    NotTaken(SendError),
+    /// The peer answered with an error.
+    Rpc(OwnedRpcError),
+    /// Not one byte of it was sent: doing it again is safe.
+    NotSent(Unanswered),
+    /// It was sent, at least in part: the peer may have acted on it.
+    SentUnknown(Unanswered),
+}
+
+impl fmt::Display for RequestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotTaken(error) => write!(f, "{error}"),
+            Self::Rpc(error) => write!(f, "the peer answered with an error: {error}"),
+            Self::NotSent(why) => write!(f, "it was not sent: {why}"),
+            Self::SentUnknown(why) => write!(f, "it was sent, but whether it took effect is unknown: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for RequestError {}
+
+impl fmt::Display for Unanswered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Timeout => "its time was over",
+            Self::ConnectionLost => "the connection was lost",
+            Self::Cancelled => "it was cancelled",
+            Self::Closed => "the session was closed",
+        })
+    }
+}

@@ -1,0 +1,95 @@
+//! Handles that do not care which runtime drives the session.
+
+mod client;
+
+pub use client::{Alive, Client, RequestError, ResponseFuture};
+
+use crate::session::{Event, Lease, OwnedOutcome, RequestId, Session, Unanswered};
+use client::Slot;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::time::Instant;
+
+/// A session that a driver and any number of [`Client`]s share.
+pub struct Shared {
+    inner: Mutex<Inner>,
+    /// Reads the driver's clock.
+    now: fn() -> Instant,
+}
+
+/// What the lock protects.
+#[derive(Debug)]
+pub struct Inner {
+    /// The session.
+    pub session: Session,
+    /// Requests whose answers somebody awaits.
+    slots: BTreeMap<RequestId, Arc<Slot>>,
+    /// The driver's task, while it sleeps.
+    driver: Option<Waker>,
+}
+
+impl Shared {
+    /// Shares a session. `now` reads the clock that the driver passes to it.
+    pub fn new(session: Session, now: fn() -> Instant) -> Arc<Self> {
+        let inner = Inner { session, slots: BTreeMap::new(), driver: None };
+        Arc::new(Self { inner: Mutex::new(inner), now })
+    }
+
+    /// The session, for as long as the guard lives. Nobody sleeps while holding it.
+    pub fn lock(&self) -> MutexGuard<'_, Inner> {
+        // A panic under the lock leaves a session that is still sound: its calls leave nothing half done that another could trip on.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The driver's time.
+    pub fn now(&self) -> Instant {
+        (self.now)()
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    /// Has `waker` woken when a handle gives the session something to do.
+    pub fn register(&mut self, waker: &Waker) {
+        match &mut self.driver {
+            Some(known) => known.clone_from(waker),
+            None => self.driver = Some(waker.clone()),
+        }
+    }
+
+    /// Takes the announced event out, unless it is an answer that a handle awaits: that goes straight there.
+    pub fn take_event(&mut self) -> Option<Lease> {
+        let lease = self.session.lease()?;
+        if !self.slots.is_empty()
+            && let Event::Response { id, outcome } = lease.event()
+            && let Some(slot) = self.slots.remove(&id)
+        {
+            slot.fill(outcome.to_owned());
+            self.session.give_back(lease);
+            return None;
+        }
+        Some(lease)
+    }
+
+    /// There is no driver any more: ends the session without a handshake, and every await on it.
+    pub fn abandon(&mut self, now: Instant) {
+        self.session.abort(now);
+        for (_, slot) in std::mem::take(&mut self.slots) {
+            // Whatever the session knew of it is in its queue, which nobody will read.
+            slot.fill(OwnedOutcome::SentUnknown(Unanswered::Closed));
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(driver) = &self.driver {
+            driver.wake_by_ref();
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! The driver's side of the session: what it reports.
+
+use super::link::Stage;
+use super::output::{ConnId, Output};
+use super::{Announced, Session};
+use crate::error::Disconnect;
+use std::time::Instant;
+
+impl Session {
+    /// A connection ended, or could not be opened: end of file, a failed read or write, a refused connect. What arrived before
+    /// is still told; news about a connection that is not there any more are ignored.
+    pub fn handle_disconnected(&mut self, conn: ConnId, cause: Disconnect, now: Instant) {
+        let Some(index) = self.link_index(conn) else { return };
+        // An order to drop it would come too late.
+        self.duties.retain(|duty| *duty != Output::Disconnect(conn));
+        let link = &mut self.links[index];
+        if link.gone.is_some() {
+            return;
+        }
+        if matches!(link.stage, Stage::Connecting) {
+            return self.connect_failed(index, Some(cause), now);
+        }
+        link.gone = Some(cause);
+    }
+
+    /// Where the next read of this connection goes. Empty: do not read, there is no such connection or the user is behind.
+    pub fn recv_buffer(&mut self, conn: ConnId) -> &mut [u8] {
+        // What is announced lies in the buffer.
+        if self.announced != Announced::Nothing || self.postponed != Announced::Nothing {
+            return &mut [];
+        }
+        match self.link_index(conn) {
+            Some(index) if !self.links[index].is_paused() => self.links[index].recv_buffer(),
+            _ => &mut [],
+        }
+    }
+
+    /// `len` bytes were read to the front of [`recv_buffer`](Self::recv_buffer). It is only counted; `poll_output` does the work.
+    pub fn handle_received(&mut self, conn: ConnId, len: usize, now: Instant) {
+        if let Some(index) = self.link_index(conn) {
+            self.stats.bytes_received += len as u64;
+            self.links[index].received(len, now);
+        }
+    }
+
+    /// Time has passed. Early and needless calls do nothing.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.deadline().is_some_and(|due| due <= now) {
+            self.run_timers(now, false);
+        }
+    }
+
+    /// What to write to this connection next. Empty: nothing.
+    pub fn transmit(&self, conn: ConnId) -> &[u8] {
+        self.link_index(conn).map_or(&[], |index| self.links[index].transmit())
+    }
+
+    /// The first `len` bytes of [`transmit`](Self::transmit) were written.
+    pub fn handle_transmitted(&mut self, conn: ConnId, len: usize, _now: Instant) {
+        if let Some(index) = self.link_index(conn) {
+            self.stats.bytes_sent += len as u64;
+            self.links[index].transmitted(len);
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! What the session tells its user.
+
+use crate::error::Error;
+use crate::message::Message;
+use crate::protocol::{OwnedRpcError, RpcError};
+use crate::ws::Headers;
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+/// Counts the connections of a session that became WebSockets: the first is 1. Two items of the same epoch came over the same
+/// connection; state built from an older epoch may lack what was sent between.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Epoch(pub(crate) u64);
+
+impl Epoch {
+    /// The number itself.
+    pub fn as_u64(self) -> u64 {
+        self.0
+    }
+}
+
+/// A message that was sent: counts up through the whole session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SendId(pub(crate) u64);
+
+impl SendId {
+    /// The number itself.
+    pub fn as_u64(self) -> u64 {
+        self.0
+    }
+}
+
+/// A request that was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub(crate) u64);
+
+impl RequestId {
+    /// The number itself: the `id` on the wire.
+    pub fn as_u64(self) -> u64 {
+        self.0
+    }
+}
+
+/// A subscription.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SubscriptionId(pub(crate) u64);
+
+impl SubscriptionId {
+    /// The number itself.
+    pub fn as_u64(self) -> u64 {
+        self.0
+    }
+}
+
+/// Something happened. Borrows from the session: messages are not copied.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// Connected, and every subscription has been restored or was rejected: what the user sends now is sent.
+    Online {
+        /// The connection's epoch.
+        epoch: Epoch,
+        /// Whether there was a connection before.
+        resumed: bool,
+        /// Headers of the handshake's response.
+        headers: &'a Headers,
+        /// The subprotocol that the server chose.
+        subprotocol: Option<&'a str>,
+    },
+    /// A message arrived.
+    Message {
+        /// The message.
+        message: Message<'a>,
+        /// The connection's epoch.
+        epoch: Epoch,
+        /// The subscription that it belongs to, if the protocol tells.
+        subscription: Option<SubscriptionId>,
+    },
+    /// A part of a message longer than `Limits::chunk` arrived. Parts of a text end between characters.
+    Chunk {
+        /// The part.
+        part: Message<'a>,
+        /// Whether it is the last.
+        last: bool,
+        /// The connection's epoch.
+        epoch: Epoch,
+    },
+    /// A request is settled.
+    Response {
+        /// Which.
+        id: RequestId,
+        /// How.
+        outcome: Outcome<'a>,
+    },
+    /// A subscription is in force.
+    Subscribed {
+        /// Which.
+        id: SubscriptionId,
+        /// Its topic's name.
+        topic: &'a str,
+        /// The connection's epoch.
+        epoch: Epoch,
+    },
+    /// A subscription was rejected, or not answered in time. It is tried again on the next connection.
+    Rejected {
+        /// Which.
+        id: SubscriptionId,
+        /// Its topic's name.
+        topic: &'a str,
+        /// What the server said.
+        reason: &'a str,
+        /// The connection's epoch.
+        epoch: Epoch,
+    },
+    /// Messages of these topics may have been missed. It comes before the first message after the gap.
+    Gap(&'a Gap),
+    /// A ping was answered.
+    Pong {
+        /// Round-trip time.
+        rtt: Duration,
+        /// The connection's epoch.
+        epoch: Epoch,
+    },
+    /// The connection is lost.
+    Lost {
+        /// Its epoch.
+        epoch: Epoch,
+        /// Why.
+        error: &'a Error,
+        /// When the next attempt begins; `None` if there will be none.
+        retry_at: Option<Instant>,
+        /// What of the sent messages did not get out.
+        unsent: &'a Unsent,
+    },
+    /// An attempt to connect failed.
+    AttemptFailed {
+        /// How many have failed since the last stable connection, this one included.
+        failures: u32,
+        /// Why.
+        error: &'a Error,
+        /// When the next attempt begins; `None` if there will be none.
+        retry_at: Option<Instant>,
+    },
+    /// The session is over; nothing follows.
+    Closed {
+        /// Why, if the user did not ask for it.
+        error: Option<&'a Error>,
+    },
+}
+
+/// How a request ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome<'a> {
+    /// The peer answered: with a result (JSON text), or with an error.
+    Answered(Result<&'a str, RpcError<'a>>),
+    /// Not one byte of it was sent: doing it again is safe.
+    NotSent(Unanswered),
+    /// It was sent, at least in part, and no answer came: the peer may have acted on it.
+    SentUnknown(Unanswered),
+}
+
+/// Why a request was not answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Unanswered {
+    /// Its time was over.
+    Timeout,
+    /// The connection was lost.
+    ConnectionLost,
+    /// It was cancelled.
+    Cancelled,
+    /// The session was closed.
+    Closed,
+}
+
+/// Time in which messages may have been missed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gap {
+    /// The subscriptions that it concerns; empty if the session has none, and then it concerns whatever the server pushes.
+    pub topics: Vec<(SubscriptionId, String)>,
+    /// The last epoch that lacks nothing before `since`.
+    pub before: Epoch,
+    /// The epoch that continues.
+    pub after: Epoch,
+    /// When bytes last arrived on the old connection.
+    pub since: Instant,
+    /// When the new one continued.
+    pub until: Instant,
+}
+
+/// Messages that `send` took and a lost connection did not get rid of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unsent {
+    /// Not one byte of these was written to the connection. They are gone, and safe to send again.
+    pub not_sent: Range<SendId>,
+    /// This one was written in part: the peer cannot have seen it whole.
+    pub cut: Option<SendId>,
+}
+
+impl Unsent {
+    /// How many messages were not sent, the one that was cut included.
+    pub fn count(&self) -> u64 {
+        self.not_sent.end.0 - self.not_sent.start.0 + u64::from(self.cut.is_some())
+    }
+}
+
+/// [`Event`], owned: what crosses tasks and threads. Messages are tungstenite's.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "as documented at `Event`")]
+pub enum OwnedEvent {
+    Online { epoch: Epoch, resumed: bool, headers: Headers, subprotocol: Option<String> },
+    Message { message: tungstenite::Message, epoch: Epoch, subscription: Option<SubscriptionId> },
+    Chunk { part: tungstenite::Message, last: bool, epoch: Epoch },
+    Response { id: RequestId, outcome: OwnedOutcome },
+    Subscribed { id: SubscriptionId, topic: String, epoch: Epoch },
+    Rejected { id: SubscriptionId, topic: String, reason: String, epoch: Epoch },
+    Gap(Gap),
+    Pong { rtt: Duration, epoch: Epoch },
+    Lost { epoch: Epoch, error: Error, retry_at: Option<Instant>, unsent: Unsent },
+    AttemptFailed { failures: u32, error: Error, retry_at: Option<Instant> },
+    Closed { error: Option<Error> },
+}
+
+/// [`Outcome`], owned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OwnedOutcome {
+    /// The peer answered.
+    Answered(Result<String, OwnedRpcError>),
+    /// Not one byte of it was sent.
+    NotSent(Unanswered),
+    /// It was sent, at least in part, and no answer came.
+    SentUnknown(Unanswered),
+}
+
+impl Event<'_> {
+    /// A copy that owns everything.
+    pub fn to_owned(&self) -> OwnedEvent {
+        match self {
+            Self::Online { epoch, resumed, headers, subprotocol } => OwnedEvent::Online {
+                epoch: *epoch,
+                resumed: *resumed,
+                headers: (*headers).clone(),
+                subprotocol: subprotocol.map(str::to_owned),
+            },
+            Self::Message { message, epoch, subscription } => {
+                OwnedEvent::Message { message: message.to_owned(), epoch: *epoch, subscription: *subscription }
+            }
+            Self::Chunk { part, last, epoch } => OwnedEvent::Chunk { part: part.to_owned(), last: *last, epoch: *epoch },
+            Self::Response { id, outcome } => OwnedEvent::Response { id: *id, outcome: outcome.to_owned() },
+            Self::Subscribed { id, topic, epoch } => {
+                OwnedEvent::Subscribed { id: *id, topic: (*topic).to_owned(), epoch: *epoch }
+            }
+            Self::Rejected { id, topic, reason, epoch } => OwnedEvent::Rejected {
+                id: *id,
+                topic: (*topic).to_owned(),
+                reason: (*reason).to_owned(),
+                epoch: *epoch,
+            },
+            Self::Gap(gap) => OwnedEvent::Gap((*gap).clone()),
+            Self::Pong { rtt, epoch } => OwnedEvent::Pong { rtt: *rtt, epoch: *epoch },
+            Self::Lost { epoch, error, retry_at, unsent } => OwnedEvent::Lost {
+                epoch: *epoch,
+                error: (*error).clone(),
+                retry_at: *retry_at,
+                unsent: (*unsent).clone(),
+            },
+            Self::AttemptFailed { failures, error, retry_at } => {
+                OwnedEvent::AttemptFailed { failures: *failures, error: (*error).clone(), retry_at: *retry_at }
+            }
+            Self::Closed { error } => OwnedEvent::Closed { error: error.cloned() },
+        }
+    }
+}
+
+impl Outcome<'_> {
+    /// A copy that owns everything.
+    pub fn to_owned(&self) -> OwnedOutcome {
+        match self {
+            Self::Answered(Ok(result)) => OwnedOutcome::Answered(Ok((*result).to_owned())),
+            Self::Answered(Err(error)) => OwnedOutcome::Answered(Err(error.clone().into_owned())),
+            Self::NotSent(why) => OwnedOutcome::NotSent(*why),
+            Self::SentUnknown(why) => OwnedOutcome::SentUnknown(*why),
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Events as they wait to be told, and events taken away from the session for a while.
+
+use super::event::{Epoch, Event, Gap, Outcome, RequestId, SubscriptionId, Unanswered, Unsent};
+use super::output::ConnId;
+use super::{Announced, Session};
+use crate::error::Error;
+use crate::message::Message;
+use crate::protocol::RpcError;
+use crate::ws::Kind;
+use crate::ws::handshake::Upgraded;
+use crate::ws::receiver::Place;
+use crate::ws::utf8;
+use std::time::{Duration, Instant};
+
+/// An event that does not borrow, waiting its turn.
+#[derive(Debug)]
+pub(crate) enum Queued {
+    Online { epoch: Epoch, resumed: bool, upgraded: Box<Upgraded> },
+    Unanswered { id: RequestId, maybe_sent: bool, why: Unanswered },
+    Subscribed { id: SubscriptionId, topic: String, epoch: Epoch },
+    Rejected { id: SubscriptionId, topic: String, reason: String, epoch: Epoch },
+    Gap(Gap),
+    Pong { rtt: Duration, epoch: Epoch },
+    Lost { epoch: Epoch, error: Error, retry_at: Option<Instant>, unsent: Unsent },
+    AttemptFailed { failures: u32, error: Error, retry_at: Option<Instant> },
+    Closed { error: Option<Error> },
+}
+
+/// The announced event, taken out of the session together with the bytes that it borrows from: so that a driver that shares the
+/// session behind a lock can let go of the lock while its user looks at a message, and still copy nothing.
+///
+/// Until it is given back ([`Session::give_back`]), `poll_output` says [`Output::Event`](super::Output::Event), `event` is `None`, and `recv_buffer` is
+/// empty. Everything else about the session may be used meanwhile.
+#[derive(Debug)]
+pub struct Lease {
+    announced: Announced,
+    conn: Option<ConnId>,
+    bytes: Vec<u8>,
+    queued: Option<Queued>,
+    epoch: Epoch,
+}
+
+impl Lease {
+    /// The event.
+    #[inline]
+    pub fn event(&self) -> Event<'_> {
+        match view(self.announced, &self.bytes, self.queued.as_ref(), self.epoch) {
+            Some(event) => event,
+            None => unreachable!("a lease is made of an event"),
+        }
+    }
+}
+
+/// The event that `announced` stands for: `bytes` is what its place lies in, `queued` what was taken off the queue for it.
+fn view<'a>(announced: Announced, bytes: &'a [u8], queued: Option<&'a Queued>, epoch: Epoch) -> Option<Event<'a>> {
+    let message = |kind, at: Place| match kind {
+        Kind::Text => Message::Text(utf8::checked_text(at.of(bytes))),
+        Kind::Binary => Message::Binary(at.of(bytes)),
+    };
+    Some(match announced {
+        Announced::Message { kind, at, subscription, .. } => {
+            Event::Message { message: message(kind, at), epoch, subscription }
+        }
+        Announced::Chunk { kind, at, last, .. } => Event::Chunk { part: message(kind, at), last, epoch },
+        Announced::Response { id, ok, at, .. } => {
+            let text = utf8::checked_text(at.of(bytes));
+            let answer = if ok { Ok(text) } else { Err(RpcError::parse(text)) };
+            Event::Response { id, outcome: Outcome::Answered(answer) }
+        }
+        Announced::Queued => queued?.event(),
+        Announced::Nothing | Announced::Leased => return None,
+    })
+}
+
+impl Session {
+    /// Takes the announced event out of the session, for as long as the [`Lease`] says. `None` if none is announced.
+    pub fn lease(&mut self) -> Option<Lease> {
+        let announced = self.announced;
+        let (mut conn, mut bytes, mut queued) = (None, Vec::new(), None);
+        match announced {
+            Announced::Nothing | Announced::Leased => return None,
+            Announced::Queued => queued = Some(self.events.pop_front()?),
+            Announced::Message { link, at, .. }
+            | Announced::Chunk { link, at, .. }
+            | Announced::Response { link, at, .. } => {
+                conn = Some(self.links[link].id);
+                bytes = self.links[link].receiver.lend(at);
+            }
+        }
+        self.announced = Announced::Leased;
+        Some(Lease { announced, conn, bytes, queued, epoch: self.epoch })
+    }
+
+    /// Gives back what [`lease`](Self::lease) took.
+    pub fn give_back(&mut self, lease: Lease) {
+        if self.announced == Announced::Leased {
+            self.announced = Announced::Nothing;
+        }
+        match lease.announced {
+            Announced::Nothing | Announced::Queued | Announced::Leased => {}
+            Announced::Message { at, .. } | Announced::Chunk { at, .. } | Announced::Response { at, .. } => {
+                if let Some(index) = lease.conn.and_then(|conn| self.link_index(conn)) {
+                    self.links[index].receiver.restore(at, lease.bytes);
+                }
+            }
+        }
+    }
+
+    pub(super) fn event_slow(&mut self) -> Option<Event<'_>> {
+        let announced = self.announced;
+        let bytes = match announced {
+            Announced::Leased => return None,
+            Announced::Nothing => &[],
+            Announced::Queued => {
+                self.told = self.events.pop_front();
+                &[]
+            }
+            Announced::Message { link, at, .. }
+            | Announced::Chunk { link, at, .. }
+            | Announced::Response { link, at, .. } => self.links[link].receiver.storage(at),
+        };
+        self.announced = Announced::Nothing;
+        view(announced, bytes, self.told.as_ref(), self.epoch)
+    }
+}
+
+impl Queued {
+    fn event(&self) -> Event<'_> {
+        match self {
+            Self::Online { epoch, resumed, upgraded } => Event::Online {
+                epoch: *epoch,
+                resumed: *resumed,
+                headers: &upgraded.headers,
+                subprotocol: upgraded.subprotocol.as_deref(),
+            },
+            Self::Unanswered { id, maybe_sent, why } => Event::Response {
+                id: *id,
+                outcome: if *maybe_sent { Outcome::SentUnknown(*why) } else { Outcome::NotSent(*why) },
+            },
+            Self::Subscribed { id, topic, epoch } => Event::Subscribed { id: *id, topic, epoch: *epoch },
+            Self::Rejected { id, topic, reason, epoch } => {
+                Event::Rejected { id: *id, topic, reason, epoch: *epoch }
+            }
+            Self::Gap(gap) => Event::Gap(gap),
+            Self::Pong { rtt, epoch } => Event::Pong { rtt: *rtt, epoch: *epoch },
+            Self::Lost { epoch, error, retry_at, unsent } => {
+                Event::Lost { epoch: *epoch, error, retry_at: *retry_at, unsent }
+            }
+            Self::AttemptFailed { failures, error, retry_at } => {
+                Event::AttemptFailed { failures: *failures, error, retry_at: *retry_at }
+            }
+            Self::Closed { error } => Event::Closed { error: error.as_ref() },
+        }
+    }
+}

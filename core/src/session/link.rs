@@ -1,0 +1,388 @@
+//! One TCP connection, from the first byte to the last.
+//!
+//! ```text
+//! Connecting ──► Handshake ──► Open ──► Closing ──► Retired ──► (dropped)
+//!      │             │           │         │            ▲
+//!      └─────────────┴───────────┴─────────┴── failed ──┘
+//! ```
+//!
+//! - `Connecting`: the driver opens TCP.
+//! - `Handshake`: TLS if the URL asks for it, then HTTP.
+//! - `Open`: frames both ways.
+//! - `Closing`: our close frame is on its way, the peer's is awaited; messages still arrive.
+//! - `Retired`: nothing more is expected from it; what is queued (a close frame, mostly) is flushed, input is thrown away,
+//!   and the peer has until the deadline to end the connection. The session has long moved on.
+
+use super::liveness::Liveness;
+use super::output::ConnId;
+use super::{Config, Endpoint};
+use crate::error::{Disconnect, Error, Timeout};
+#[cfg(feature = "tls")]
+use crate::transport::tls::TlsStream;
+use crate::ws::deflate::{Deflater, Inflater};
+use crate::ws::frame::{CLOSE, PING, PONG};
+use crate::ws::handshake::{self, Handshake, HandshakeError, HandshakeOptions, Upgraded};
+use crate::ws::mask::MaskKeys;
+use crate::ws::receiver::{Inbound, Place, Receiver};
+use crate::ws::sender::Sender;
+use crate::ws::{CloseCode, Target, close};
+use std::collections::VecDeque;
+use std::time::Instant;
+
+/// One connection.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) id: ConnId,
+    pub(crate) stage: Stage,
+    pub(crate) receiver: Receiver,
+    pub(crate) sender: Sender,
+    pub(crate) liveness: Liveness,
+    /// Which of the messages that wait to be written are not the user's, by their ordinals.
+    pub(crate) own: VecDeque<u64>,
+    /// When bytes last arrived.
+    pub(crate) last_received: Instant,
+    /// What this stage must be over by; for `Open` see `liveness`.
+    pub(crate) deadline: Option<Instant>,
+    /// The TCP connection is gone; what had arrived is still to be taken.
+    pub(crate) gone: Option<Disconnect>,
+    #[cfg(feature = "tls")]
+    tls: Option<Box<TlsStream>>,
+    /// The handshake's request, and how much of it was written.
+    request: Vec<u8>,
+    written: usize,
+    /// Bytes, at most, of pongs among what waits to be written.
+    pongs: usize,
+    lingers: bool,
+}
+
+/// Room for pongs, besides what the user may send.
+const PONG_BUFFER: usize = 64 << 10;
+/// Bytes of the longest pong.
+const MAX_PONG: usize = 131;
+
+#[derive(Debug)]
+pub(crate) enum Stage {
+    Connecting,
+    Handshake(Box<Handshake>),
+    Open,
+    Closing,
+    Retired,
+}
+
+/// What came of a step.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// Nothing, until more bytes arrive.
+    Idle,
+    /// The handshake is complete.
+    Upgraded(Box<Upgraded>),
+    Redirect(Box<Target>),
+    Inbound(Inbound),
+    /// The connection is of no more use. It is retired already.
+    Failed(Error),
+}
+
+impl Link {
+    pub(crate) fn new(id: ConnId, config: &Config, seed: [u8; 32], now: Instant) -> Self {
+        // Stream 0 is the session's own.
+        let keys = MaskKeys::new(seed, id.0 + 1);
+        Self {
+            id,
+            stage: Stage::Connecting,
+            receiver: Receiver::new(config.recv_buffer, config.limits.clone()),
+            sender: Sender::new(keys, config.fragment),
+            liveness: Liveness::default(),
+            own: VecDeque::new(),
+            last_received: now,
+            deadline: None,
+            gone: None,
+            #[cfg(feature = "tls")]
+            tls: None,
+            request: Vec::new(),
+            written: 0,
+            pongs: 0,
+            lingers: false,
+        }
+    }
+
+    /// TCP is connected: TLS and the handshake begin.
+    pub(crate) fn connected(
+        &mut self,
+        endpoint: &Endpoint,
+        options: &HandshakeOptions,
+        config: &Config,
+        nonce: [u8; 16],
+        now: Instant,
+    ) -> Result<(), Error> {
+        self.deadline = Some(now + config.handshake_timeout);
+        self.last_received = now;
+        #[cfg(feature = "tls")]
+        if endpoint.target.secure() {
+            let tls = TlsStream::new(&config.tls, endpoint.target.host()).map_err(Error::Tls)?;
+            self.tls = Some(Box::new(tls));
+        }
+        #[cfg(not(feature = "tls"))]
+        if endpoint.target.secure() {
+            return Err(Error::TlsNotBuilt);
+        }
+        let handshake = Handshake::new(&endpoint.target, options, nonce).map_err(Error::Request)?;
+        self.request = handshake.request().to_vec();
+        self.stage = Stage::Handshake(Box::new(handshake));
+        Ok(())
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self.stage, Stage::Open | Stage::Closing)
+    }
+
+    pub(crate) fn is_retired(&self) -> bool {
+        matches!(self.stage, Stage::Retired)
+    }
+
+    pub(crate) fn recv_buffer(&mut self) -> &mut [u8] {
+        if matches!(self.stage, Stage::Connecting) || self.gone.is_some() {
+            return &mut [];
+        }
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &mut self.tls {
+            return tls.recv_buffer();
+        }
+        self.receiver.recv_buffer()
+    }
+
+    pub(crate) fn received(&mut self, len: usize, now: Instant) {
+        if len == 0 || matches!(self.stage, Stage::Connecting) || self.gone.is_some() {
+            return;
+        }
+        self.last_received = now;
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &mut self.tls {
+            return tls.handle_received(len);
+        }
+        self.receiver.received(len);
+        if self.is_retired() {
+            self.receiver.discard();
+        }
+    }
+
+    /// Bytes for the socket.
+    pub(crate) fn transmit(&self) -> &[u8] {
+        if self.gone.is_some() {
+            return &[];
+        }
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.tls {
+            return tls.transmit();
+        }
+        self.plaintext()
+    }
+
+    pub(crate) fn transmitted(&mut self, len: usize) {
+        if self.gone.is_some() {
+            return;
+        }
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &mut self.tls {
+            return tls.handle_transmitted(len);
+        }
+        self.plaintext_written(len);
+    }
+
+    fn plaintext(&self) -> &[u8] {
+        let request = &self.request[self.written..];
+        if request.is_empty() { self.sender.transmit() } else { request }
+    }
+
+    fn plaintext_written(&mut self, len: usize) {
+        if self.written < self.request.len() {
+            self.written = (self.written + len).min(self.request.len());
+        } else {
+            self.sender.transmitted(len);
+            if self.sender.queued() == 0 {
+                self.pongs = 0;
+            }
+        }
+    }
+
+    /// Encrypts what waits, as far as TLS takes it. A plain connection has nothing to do here.
+    pub(crate) fn encrypt(&mut self) {
+        #[cfg(feature = "tls")]
+        if let Some(mut tls) = self.tls.take() {
+            loop {
+                let taken = tls.write_plaintext(self.plaintext());
+                if taken == 0 {
+                    break;
+                }
+                self.plaintext_written(taken);
+            }
+            if self.is_retired() && self.plaintext().is_empty() {
+                tls.close_notify();
+            }
+            self.tls = Some(tls);
+        }
+    }
+
+    /// Moves what can be decrypted to the receiver; false if that was nothing.
+    fn decrypt(&mut self) -> Result<bool, Error> {
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &mut self.tls {
+            let mut any = false;
+            loop {
+                let len = tls.read_plaintext(self.receiver.recv_buffer()).map_err(Error::Tls)?;
+                if len == 0 {
+                    break;
+                }
+                self.receiver.received(len);
+                any = true;
+                if matches!(self.stage, Stage::Retired) {
+                    self.receiver.discard();
+                }
+            }
+            return Ok(any);
+        }
+        Ok(false)
+    }
+
+    /// Takes the next thing that arrived.
+    pub(crate) fn poll(&mut self) -> Step {
+        loop {
+            let step = match &mut self.stage {
+                Stage::Connecting => Ok(Step::Idle),
+                Stage::Handshake(handshake) => match handshake.receive(self.receiver.peek()) {
+                    Ok(handshake::Progress::NeedMore) => Ok(Step::Idle),
+                    Ok(handshake::Progress::Redirect { location }) => return Step::Redirect(Box::new(location)),
+                    Ok(handshake::Progress::Accepted { consumed }) => return self.upgraded(consumed),
+                    Err(error) => Err(Error::Handshake(error)),
+                },
+                Stage::Open | Stage::Closing => match self.receiver.poll() {
+                    Ok(Some(inbound)) => return Step::Inbound(inbound),
+                    Ok(None) => Ok(Step::Idle),
+                    Err(error) => Err(Error::Protocol(error)),
+                },
+                Stage::Retired => {
+                    // Only TLS has anything to read here, so that it sees the peer's end.
+                    let _ = self.decrypt();
+                    return Step::Idle;
+                }
+            };
+            match step.and_then(|_| self.decrypt()) {
+                Ok(true) => {}
+                Ok(false) => return self.at_end(),
+                Err(error) => return Step::Failed(error),
+            }
+        }
+    }
+
+    /// All that arrived is taken: if the connection is gone, this is its end.
+    fn at_end(&mut self) -> Step {
+        let Some(cause) = &self.gone else { return Step::Idle };
+        if let Stage::Handshake(handshake) = &mut self.stage {
+            #[cfg(feature = "tls")]
+            if let Some(tls) = &mut self.tls
+                && tls.is_handshaking()
+                && *cause == Disconnect::Eof
+                && let Err(error) = tls.handle_eof()
+            {
+                return Step::Failed(Error::Tls(error));
+            }
+            return Step::Failed(match cause {
+                Disconnect::Eof => Error::Handshake(handshake.finish_eof(self.receiver.peek())),
+                cause => Error::Disconnected(cause.clone()),
+            });
+        }
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &mut self.tls
+            && *cause == Disconnect::Eof
+            && let Err(error) = tls.handle_eof()
+        {
+            return Step::Failed(Error::Tls(error));
+        }
+        Step::Failed(Error::Disconnected(cause.clone()))
+    }
+
+    fn upgraded(&mut self, consumed: usize) -> Step {
+        let Stage::Handshake(handshake) = std::mem::replace(&mut self.stage, Stage::Open) else {
+            unreachable!("only a handshake is accepted")
+        };
+        self.deadline = None;
+        self.receiver.consume(consumed);
+        match handshake.into_upgraded() {
+            Some(upgraded) => Step::Upgraded(Box::new(upgraded)),
+            None => unreachable!("an accepted handshake has its outcome"),
+        }
+    }
+
+    /// The compression that was agreed on.
+    pub(crate) fn compress(&mut self, inflater: Inflater, deflater: Deflater) {
+        self.receiver.compress(inflater);
+        self.sender.compress(deflater);
+    }
+
+    /// Sends our close frame and awaits the peer's (RFC 6455 section 7.1.2).
+    pub(crate) fn close(&mut self, code: CloseCode, reason: &str, deadline: Instant) {
+        let (payload, len) = close::payload(code, reason);
+        self.sender.control(CLOSE, &payload[..len]);
+        self.stage = Stage::Closing;
+        self.deadline = Some(deadline);
+    }
+
+    /// Nothing more is expected from it. `reply` is a close frame to be sent before the end; one that `lingers` gives the peer
+    /// until the deadline to end the connection, so that the reply is not lost to a reset.
+    pub(crate) fn retire(&mut self, reply: Option<(CloseCode, &str)>, deadline: Instant, lingers: bool) {
+        if let Some((code, reason)) = reply
+            && matches!(self.stage, Stage::Open)
+        {
+            let (payload, len) = close::payload(code, reason);
+            self.sender.control(CLOSE, &payload[..len]);
+        }
+        if !self.is_open() {
+            // What is left of the request would only confuse the peer.
+            self.written = self.request.len();
+        }
+        self.stage = Stage::Retired;
+        self.deadline = Some(deadline);
+        self.liveness = Liveness::default();
+        self.lingers = lingers;
+        self.receiver.discard();
+    }
+
+    /// Whether it may be dropped: the peer ended it, its time is over, or nobody waits for it and all is sent.
+    pub(crate) fn is_over(&self) -> bool {
+        let idle = self.transmit().is_empty() && self.plaintext().is_empty();
+        self.is_retired() && (self.gone.is_some() || self.deadline.is_none() || (!self.lingers && idle))
+    }
+
+    /// Answers a ping (RFC 6455 section 5.5.2), unless our close frame is out already.
+    pub(crate) fn pong(&mut self, ping: Place) {
+        if matches!(self.stage, Stage::Open) {
+            self.sender.control(PONG, self.receiver.bytes(ping));
+            self.pongs += MAX_PONG;
+        }
+    }
+
+    pub(crate) fn ping(&mut self, payload: [u8; 8]) {
+        self.sender.control(PING, &payload);
+    }
+
+    /// Whether it must not be parsed further: a peer that sends pings and takes no pongs would fill our memory with them.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.pongs > PONG_BUFFER
+    }
+
+    /// The error that running past `deadline` is.
+    pub(crate) fn overdue(&mut self) -> Error {
+        if let Stage::Handshake(handshake) = &mut self.stage {
+            // An answer that only lacks its end says more than that time is over.
+            match handshake.finish_eof(self.receiver.peek()) {
+                HandshakeError::ClosedEarly { .. } => {}
+                error => return Error::Handshake(error),
+            }
+        }
+        Error::Timeout(match self.stage {
+            Stage::Connecting => Timeout::Connect,
+            Stage::Handshake(_) => Timeout::Handshake,
+            Stage::Open => Timeout::Pong,
+            Stage::Closing | Stage::Retired => Timeout::Close,
+        })
+    }
+}

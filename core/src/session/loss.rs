@@ -1,0 +1,103 @@
+//! The end of a connection, and of the session.
+
+use super::event::{SendId, Unanswered, Unsent};
+use super::lease::Queued;
+use super::status::State;
+use super::{Link, Session};
+use crate::error::{Error, Recovery};
+use crate::ws::CloseCode;
+use crate::ws::sender::Unwritten;
+use std::time::{Duration, Instant};
+
+impl Session {
+    /// The current connection is lost: everything that hung on it is settled or put back, and the next attempt is set.
+    pub(super) fn lost(&mut self, index: usize, error: Error, reply: Option<(CloseCode, &str)>, now: Instant) {
+        let until = now + self.config.close_timeout;
+        let link = &mut self.links[index];
+        let (conn, since) = (link.id, link.last_received);
+        let (messages, unwritten) = (link.sender.messages(), link.sender.unwritten());
+        let unsent = link.unsent(unwritten, self.last_send);
+        // A peer that was told why it is left gets the time to read it.
+        link.retire(reply, until, reply.is_some());
+        if self.current.take_if(|current| *current == index).is_none() {
+            return;
+        }
+        (self.stable_at, self.upgraded, self.renew) = (None, None, false);
+        self.restoring = 0;
+        self.subscriptions.lost(self.epoch, since);
+        self.alive_until.get_or_insert((self.epoch, since));
+        let failed = self.requests.lost(conn, messages, unwritten);
+        let retry_at = self.schedule_retry(&error, now);
+        let epoch = self.epoch;
+        self.events.push_back(Queued::Lost { epoch, error: error.clone(), retry_at, unsent });
+        for failed in failed {
+            self.request_failed(failed, now);
+        }
+        if retry_at.is_none() {
+            self.finish(Some(error), now);
+        }
+    }
+
+    /// When to connect again after `error`; `None` if not.
+    pub(super) fn schedule_retry(&mut self, error: &Error, now: Instant) -> Option<Instant> {
+        if self.closing || self.history.state == State::Closed {
+            return None;
+        }
+        let delay = self.backoff.next(self.config.backoff_initial, self.config.backoff_max, &mut self.rng);
+        let tired = self.config.max_attempts.is_some_and(|max| self.backoff.failures() >= max);
+        let delay = match error.recovery(self.clock.wall(now)) {
+            _ if tired => return None,
+            Recovery::Stop => return None,
+            // The same credentials on a server that never took them.
+            Recovery::Reauthenticate if self.config.endpoint.is_some() && self.stats.connections == 0 => return None,
+            Recovery::Backoff(least) => delay.max(least),
+            Recovery::Reconnect if *error == Error::Reconnect => Duration::ZERO,
+            Recovery::Reconnect | Recovery::Reauthenticate => delay,
+        };
+        self.retry_at = Some(now + delay);
+        self.history.set(State::Backoff, error.to_string(), now);
+        self.retry_at
+    }
+
+    /// The session is over: everything that is unsettled is settled, and nothing will be begun.
+    pub(super) fn finish(&mut self, error: Option<Error>, now: Instant) {
+        if self.history.state == State::Closed {
+            return;
+        }
+        let why = error.as_ref().map_or_else(|| "closed".to_owned(), ToString::to_string);
+        self.abandon_attempt(now);
+        self.history.set(State::Closed, why, now);
+        (self.retry_at, self.stable_at, self.upgraded, self.current) = (None, None, None, None);
+        self.settle_all(now);
+        self.events.push_back(Queued::Closed { error });
+    }
+
+    /// Ends the session at once: no close handshake, every connection dropped. For a driver that goes away.
+    pub fn abort(&mut self, now: Instant) {
+        self.closing = true;
+        self.finish(None, now);
+        for link in &mut self.links {
+            link.retire(None, now, false);
+            link.deadline = None;
+        }
+    }
+
+    /// Ends every request: the session will not wait for answers.
+    pub(super) fn settle_all(&mut self, now: Instant) {
+        while let Some(failed) = self.requests.fail_first(Unanswered::Closed) {
+            self.request_failed(failed, now);
+        }
+    }
+}
+
+impl Link {
+    /// Which of the user's messages were not written, `last_send` being the newest of them.
+    fn unsent(&self, unwritten: Unwritten, last_send: u64) -> Unsent {
+        let first = self.sender.messages() - unwritten.whole;
+        let own = self.own.iter().filter(|ordinal| **ordinal >= first).count() as u64;
+        let not_sent = SendId(last_send + 1 - (unwritten.whole - own))..SendId(last_send + 1);
+        let cut_is_users = unwritten.partial && !self.own.contains(&(first.wrapping_sub(1)));
+        let cut = cut_is_users.then(|| SendId(not_sent.start.0 - 1));
+        Unsent { not_sent, cut }
+    }
+}

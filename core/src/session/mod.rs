@@ -1,0 +1,382 @@
+//! The session: what outlives a connection.
+//!
+//! ```text
+//!           ┌───────────────────────── retry_at ◄────────────────────────┐
+//!           ▼                                                            │
+//! Idle ─► Connecting ─► (Authenticating) ─► Restoring ─► Online ──lost──► Backoff
+//!           │  ▲                                │           │
+//!           └──┘ next address, redirect         └── close() ┴─► Closing ─► Closed
+//! ```
+//!
+//! Each file holds one concern: `attempt` the way to a connection, `inbound` what arrives on it, `restore` subscriptions, `loss` its
+//! end, `driver` and `user` the two sides' calls. What they share is the struct here and three rules:
+//!
+//! - Work is done in `poll_output`; calls from outside only leave word.
+//! - Duties go out before events, events before new bytes are parsed, and timers run only when all is parsed: a pong that has arrived
+//!   counts, however late the user takes what came before it.
+//! - One event is announced at a time and nothing moves behind it, so that it can borrow.
+
+mod attempt;
+mod backoff;
+mod config;
+mod driver;
+mod event;
+mod inbound;
+mod lease;
+mod link;
+mod liveness;
+mod loss;
+mod output;
+mod requests;
+mod restore;
+mod status;
+mod subscriptions;
+mod user;
+
+pub use config::{Config, ConfigError, Endpoint};
+pub use event::{
+    Epoch, Event, Gap, Outcome, OwnedEvent, OwnedOutcome, RequestId, SendId, SubscriptionId, Unanswered, Unsent,
+};
+pub use lease::Lease;
+pub use output::{AttemptId, ConnId, Output};
+pub use requests::{OnDisconnect, RequestOptions};
+pub use status::{State, Stats, Status, Transition};
+pub use subscriptions::SubscriptionState;
+pub use user::{SendError, SendOptions};
+
+use crate::clock::Clock;
+use crate::error::Error;
+use crate::ws::Kind;
+use crate::ws::receiver::{Inbound, Place};
+use attempt::Attempt;
+use backoff::Backoff;
+use lease::Queued;
+use link::Link;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+use requests::Requests;
+use status::History;
+use std::collections::VecDeque;
+use std::time::Instant;
+use subscriptions::Subscriptions;
+
+/// A WebSocket client that stays connected, without its I/O: see the [crate's documentation](crate) for how to drive it.
+#[derive(Debug)]
+pub struct Session {
+    config: Config,
+    clock: Clock,
+    seed: [u8; 32],
+    rng: ChaCha8Rng,
+    history: History,
+    stats: Stats,
+
+    /// Connections, the retired ones included: seldom more than two.
+    links: Vec<Link>,
+    /// Which of them, by index, is the one that the user's messages go over. It is open.
+    current: Option<usize>,
+    last_conn: u64,
+    last_attempt: u64,
+    attempt: Option<Attempt>,
+    backoff: Backoff,
+    retry_at: Option<Instant>,
+    /// When the current connection will have proved stable.
+    stable_at: Option<Instant>,
+    /// What the handshake of the current connection agreed on, until `Event::Online` tells it.
+    upgraded: Option<Box<crate::ws::handshake::Upgraded>>,
+    epoch: Epoch,
+    /// When the connection of an earlier epoch was last alive, for sessions without topics.
+    alive_until: Option<(Epoch, Instant)>,
+
+    requests: Requests,
+    subscriptions: Subscriptions,
+    /// Requests that restore subscriptions and are not answered.
+    restoring: usize,
+    last_send: u64,
+
+    duties: VecDeque<Output>,
+    events: VecDeque<Queued>,
+    announced: Announced,
+    /// The queued event that was taken last, for as long as it is borrowed.
+    told: Option<Queued>,
+    /// What was parsed already, but has to wait for events that go before it.
+    postponed: Announced,
+    /// Scratch for encoding protocol messages.
+    text: String,
+    /// Whether the protocol wants to see inbound text.
+    inspects: bool,
+    /// The user wants it to end.
+    closing: bool,
+    /// The user wants another connection, once all that arrived on this one is told.
+    renew: bool,
+}
+
+/// The event that `poll_output` announced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Announced {
+    Nothing,
+    /// It was taken away for a while.
+    Leased,
+    /// The front of the queue.
+    Queued,
+    Message {
+        link: usize,
+        kind: Kind,
+        at: Place,
+        subscription: Option<SubscriptionId>,
+    },
+    Chunk {
+        link: usize,
+        kind: Kind,
+        at: Place,
+        last: bool,
+    },
+    Response {
+        link: usize,
+        id: RequestId,
+        ok: bool,
+        at: Place,
+    },
+}
+
+impl Session {
+    /// A session that connects as soon as it is polled. `start` says what time it is; `seed` is the only entropy: it must be random
+    /// and secret for masks to be what RFC 6455 section 10.3 wants of them, and with the same seed and the same calls the
+    /// session does the same, byte for byte.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the option that cannot work, and what would.
+    pub fn new(config: Config, start: Clock, seed: [u8; 32]) -> Result<Self, ConfigError> {
+        config.validate()?;
+        Ok(Self {
+            inspects: config.protocol.inspects(),
+            config,
+            clock: start,
+            seed,
+            rng: ChaCha8Rng::from_seed(seed),
+            history: History::new(start.instant),
+            stats: Stats::default(),
+            links: Vec::new(),
+            current: None,
+            last_conn: 0,
+            last_attempt: 0,
+            attempt: None,
+            backoff: Backoff::default(),
+            retry_at: Some(start.instant),
+            stable_at: None,
+            upgraded: None,
+            epoch: Epoch(0),
+            alive_until: None,
+            requests: Requests::default(),
+            subscriptions: Subscriptions::default(),
+            restoring: 0,
+            last_send: 0,
+            duties: VecDeque::new(),
+            events: VecDeque::new(),
+            announced: Announced::Nothing,
+            told: None,
+            postponed: Announced::Nothing,
+            text: String::new(),
+            closing: false,
+            renew: false,
+        })
+    }
+
+    /// What to do next. The answer stays the same until its cause is dealt with, except for what [`Output`] marks as said once.
+    #[inline]
+    pub fn poll_output(&mut self, now: Instant) -> Output {
+        // The common case first: a message that is there, and nothing that must go before it.
+        if self.announced == Announced::Nothing
+            && !self.inspects
+            && self.duties.is_empty()
+            && self.events.is_empty()
+            && let Some(index) = self.current
+        {
+            match self.links[index].receiver.poll() {
+                Ok(Some(Inbound::Message(kind, at))) => {
+                    self.stats.messages_received += 1;
+                    self.announced = Announced::Message { link: index, kind, at, subscription: None };
+                    return Output::Event;
+                }
+                Ok(None) => {}
+                Ok(Some(other)) => self.inbound(index, other, now),
+                Err(error) => self.failed(index, Error::Protocol(error), now),
+            }
+        }
+        self.poll_slow(now)
+    }
+
+    fn poll_slow(&mut self, now: Instant) -> Output {
+        loop {
+            if self.announced != Announced::Nothing {
+                // The user takes his time. What he and others send meanwhile must go out all the same.
+                self.links.iter_mut().for_each(Link::encrypt);
+                return Output::Event;
+            }
+            if let Some(duty) = self.duties.pop_front() {
+                return duty;
+            }
+            if !self.events.is_empty() {
+                self.announced = Announced::Queued;
+                continue;
+            }
+            if self.postponed != Announced::Nothing {
+                self.announced = std::mem::replace(&mut self.postponed, Announced::Nothing);
+                continue;
+            }
+            if self.history.state == State::Closed && self.links.is_empty() {
+                return Output::Closed;
+            }
+            if self.step_links(now) {
+                continue;
+            }
+            match self.deadline() {
+                Some(due) if due <= now => self.run_timers(now, true),
+                due => return Output::Wait(due),
+            }
+        }
+    }
+
+    /// Takes one thing off each connection that has something; false if none had.
+    fn step_links(&mut self, now: Instant) -> bool {
+        let mut progress = false;
+        let mut index = 0;
+        while index < self.links.len() {
+            if self.links[index].is_over() {
+                self.remove_link(index);
+                progress = true;
+                continue;
+            }
+            if !self.links[index].is_paused() {
+                progress |= self.step_link(index, now);
+            }
+            if self.announced != Announced::Nothing || !self.duties.is_empty() || !self.events.is_empty() {
+                return true;
+            }
+            if let Some(link) = self.links.get_mut(index) {
+                link.encrypt();
+            }
+            index += 1;
+        }
+        progress
+    }
+
+    /// Takes the announced event. It borrows from the session, messages from the very buffer that they were received in.
+    #[inline]
+    pub fn event(&mut self) -> Option<Event<'_>> {
+        if let Announced::Message { link, kind, at, subscription } = self.announced {
+            self.announced = Announced::Nothing;
+            let receiver = &self.links[link].receiver;
+            let message = match kind {
+                Kind::Text => crate::Message::Text(receiver.text(at)),
+                Kind::Binary => crate::Message::Binary(receiver.bytes(at)),
+            };
+            return Some(Event::Message { message, epoch: self.epoch, subscription });
+        }
+        self.event_slow()
+    }
+
+    /// Earliest moment at which `handle_timeout` has something to do. `Output::Wait` gives the same; this is for a driver that goes
+    /// on while an event is not taken.
+    pub fn timeout(&self) -> Option<Instant> {
+        // Whether the peer lives is not judged before all that it sent is parsed.
+        let links = self.links.iter().filter_map(|link| link.deadline);
+        self.own_deadlines().chain(links).min()
+    }
+
+    /// Earliest moment at which something is to be done.
+    fn deadline(&self) -> Option<Instant> {
+        let links = self.links.iter().flat_map(|link| [link.deadline, link.liveness.deadline()]);
+        self.own_deadlines().chain(links.flatten()).min()
+    }
+
+    fn own_deadlines(&self) -> impl Iterator<Item = Instant> {
+        let attempt = self.attempt.as_ref().and_then(|attempt| attempt.deadline);
+        [self.retry_at, self.stable_at, self.requests.deadline(), attempt].into_iter().flatten()
+    }
+
+    /// Deals with what is due. Whether a peer is alive is judged only when all that it sent is `drained`.
+    fn run_timers(&mut self, now: Instant, drained: bool) {
+        if self.retry_at.take_if(|at| *at <= now).is_some() {
+            self.start_attempt(now);
+        }
+        if self.stable_at.take_if(|at| *at <= now).is_some() {
+            self.backoff.reset();
+        }
+        self.attempt_overdue(now);
+        while let Some(failed) = self.requests.expire(now) {
+            self.request_failed(failed, now);
+        }
+        for index in 0..self.links.len() {
+            self.link_overdue(index, now, drained);
+        }
+    }
+
+    /// Where it stands.
+    pub fn state(&self) -> State {
+        self.history.state
+    }
+
+    /// Where it stands, and how it came there.
+    pub fn status(&self, now: Instant) -> Status {
+        Status {
+            state: self.history.state,
+            age: self.history.age(now),
+            epoch: self.epoch,
+            retry_at: self.retry_at,
+            failures: self.backoff.failures(),
+            transitions: self.history.transitions(),
+        }
+    }
+
+    /// Counters.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Bytes that wait to be written on the current connection.
+    pub fn queued(&self) -> usize {
+        self.current.map_or(0, |index| self.links[index].sender.queued())
+    }
+
+    /// The subscriptions: id, topic's name and state, in the order in which they were made.
+    pub fn subscriptions(&self) -> impl Iterator<Item = (SubscriptionId, &str, SubscriptionState)> {
+        self.subscriptions.iter().map(|(id, s)| (id, s.topic.name(), s.state))
+    }
+
+    fn next_conn(&mut self) -> ConnId {
+        self.last_conn += 1;
+        ConnId(self.last_conn)
+    }
+
+    fn link_index(&self, conn: ConnId) -> Option<usize> {
+        self.links.iter().position(|link| link.id == conn)
+    }
+
+    /// Forgets a connection, and has it dropped unless it is gone.
+    fn remove_link(&mut self, index: usize) {
+        let link = self.links.remove(index);
+        if link.gone.is_none() {
+            self.duties.push_back(Output::Disconnect(link.id));
+        }
+        let shift = |at: &mut usize| {
+            if *at > index {
+                *at -= 1;
+            }
+        };
+        self.current.iter_mut().for_each(shift);
+        // What is announced never names a link that is removed: those are retired and their bytes taken, or never were open.
+        for announced in [&mut self.announced, &mut self.postponed] {
+            announced.link_mut().into_iter().for_each(shift);
+        }
+    }
+}
+
+impl Announced {
+    /// The index of the connection that it came over.
+    fn link_mut(&mut self) -> Option<&mut usize> {
+        match self {
+            Self::Message { link, .. } | Self::Chunk { link, .. } | Self::Response { link, .. } => Some(link),
+            Self::Nothing | Self::Leased | Self::Queued => None,
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Where a session stands, and how it came there.
+
+use super::event::Epoch;
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// State of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum State {
+    /// It has not been polled yet.
+    Idle,
+    /// It looks for an endpoint, resolves, connects, or shakes hands.
+    Connecting,
+    /// It authenticates.
+    Authenticating,
+    /// It restores subscriptions.
+    Restoring,
+    /// What is sent goes out.
+    Online,
+    /// It waits before the next attempt.
+    Backoff,
+    /// The user closed it; the peer's answer is awaited.
+    Closing,
+    /// It is over.
+    Closed,
+}
+
+/// A change of state, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transition {
+    /// When.
+    pub at: Instant,
+    /// From which state.
+    pub from: State,
+    /// To which.
+    pub to: State,
+    /// Why.
+    pub why: String,
+}
+
+/// Where a session stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// Its state.
+    pub state: State,
+    /// How long it has been in it.
+    pub age: Duration,
+    /// The epoch of the newest connection; 0 before the first.
+    pub epoch: Epoch,
+    /// When the next attempt begins, if one is waited for.
+    pub retry_at: Option<Instant>,
+    /// Failed attempts since the last stable connection.
+    pub failures: u32,
+    /// The last changes of state, oldest first; at most 32.
+    pub transitions: Vec<Transition>,
+}
+
+/// Counters of a session, since it was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stats {
+    /// Connections that became WebSockets.
+    pub connections: u64,
+    /// Attempts that failed before that.
+    pub failed_attempts: u64,
+    /// Messages that arrived; a streamed one counts once, at its end.
+    pub messages_received: u64,
+    /// Messages that were sent, requests and subscriptions included.
+    pub messages_sent: u64,
+    /// Bytes that arrived, as read from sockets.
+    pub bytes_received: u64,
+    /// Bytes that were written to sockets.
+    pub bytes_sent: u64,
+    /// Round-trip time of the last ping that was answered.
+    pub rtt: Option<Duration>,
+}
+
+/// The state and its history.
+#[derive(Debug)]
+pub(crate) struct History {
+    pub(crate) state: State,
+    since: Instant,
+    transitions: VecDeque<Transition>,
+}
+
+impl History {
+    const KEPT: usize = 32;
+
+    pub(crate) fn new(now: Instant) -> Self {
+        Self { state: State::Idle, since: now, transitions: VecDeque::new() }
+    }
+
+    pub(crate) fn set(&mut self, to: State, why: impl Into<String>, now: Instant) {
+        if self.state == to {
+            return;
+        }
+        if self.transitions.len() == Self::KEPT {
+            self.transitions.pop_front();
+        }
+        self.transitions.push_back(Transition { at: now, from: self.state, to, why: why.into() });
+        (self.state, self.since) = (to, now);
+    }
+
+    pub(crate) fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.since)
+    }
+
+    pub(crate) fn transitions(&self) -> Vec<Transition> {
+        self.transitions.iter().cloned().collect()
+    }
+}

@@ -1,0 +1,235 @@
+//! From messages to bytes: the sending half of an open connection (RFC 6455 sections 5.3, 5.4 and 6.1).
+//!
+//! Frames are encoded into one buffer as soon as they are sent; the driver writes it out from the front. A message
+//! longer than `fragment` goes in several frames, and a control frame that comes up meanwhile is put between two of
+//! them, so that a pong need not wait for megabytes of data.
+
+use super::deflate::Deflater;
+use super::frame::{self, BINARY, CONTINUATION, FIN, MAX_HEADER, RSV1, TEXT};
+use super::mask::{self, MaskKeys};
+use super::receiver::Kind;
+use std::collections::VecDeque;
+
+/// The sending half of an open connection.
+#[derive(Debug)]
+pub(crate) struct Sender {
+    /// `bytes[head..tail]` is to be written; before it, what was written already, back to the start of a frame; behind
+    /// it, initialised room.
+    bytes: Vec<u8>,
+    head: usize,
+    tail: usize,
+    keys: MaskKeys,
+    fragment: usize,
+    deflater: Option<Deflater>,
+    deflated: Vec<u8>,
+    /// Where, in `bytes`, fragments end that more fragments of the same message follow.
+    seams: VecDeque<usize>,
+    messages: u64,
+}
+
+/// What was not written of the messages of a lost connection, counted from the newest back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Unwritten {
+    /// Messages of which not one byte was written.
+    pub(crate) whole: u64,
+    /// Whether one before them was written in part.
+    pub(crate) partial: bool,
+}
+
+impl Sender {
+    /// Room that is kept when the buffer runs empty, in bytes.
+    const KEEP: usize = 256 << 10;
+
+    /// `fragment`: most payload bytes in one frame.
+    pub(crate) fn new(keys: MaskKeys, fragment: usize) -> Self {
+        Self {
+            bytes: Vec::new(),
+            head: 0,
+            tail: 0,
+            keys,
+            fragment,
+            deflater: None,
+            deflated: Vec::new(),
+            seams: VecDeque::new(),
+            messages: 0,
+        }
+    }
+
+    /// Messages are compressed from here on, as the deflater's threshold says.
+    pub(crate) fn compress(&mut self, deflater: Deflater) {
+        self.deflater = Some(deflater);
+    }
+
+    /// Data messages sent on this connection so far: the ordinal of the next one.
+    pub(crate) fn messages(&self) -> u64 {
+        self.messages
+    }
+
+    /// Bytes to be written.
+    #[inline]
+    pub(crate) fn transmit(&self) -> &[u8] {
+        &self.bytes[self.head..self.tail]
+    }
+
+    /// Bytes that wait to be written.
+    #[inline]
+    pub(crate) fn queued(&self) -> usize {
+        self.tail - self.head
+    }
+
+    /// `len` bytes of [`transmit`](Self::transmit) were written. More than there are cannot have been.
+    pub(crate) fn transmitted(&mut self, len: usize) {
+        self.head += len.min(self.queued());
+        if self.head == self.tail {
+            (self.head, self.tail) = (0, 0);
+            self.seams.clear();
+            if self.bytes.len() > 4 * Self::KEEP {
+                self.bytes.truncate(Self::KEEP);
+                self.bytes.shrink_to(Self::KEEP);
+            }
+        }
+        while self.seams.front().is_some_and(|seam| *seam < self.head) {
+            self.seams.pop_front();
+        }
+    }
+
+    /// Encodes a message, compressed if it may be and that was agreed on.
+    #[inline]
+    pub(crate) fn message(&mut self, kind: Kind, payload: &[u8], compress: bool) {
+        let opcode = if kind == Kind::Text { TEXT } else { BINARY };
+        self.messages += 1;
+        if payload.len() <= self.fragment && self.deflater.is_none() {
+            return self.frame(FIN | opcode, payload);
+        }
+        self.message_slow(opcode, payload, compress);
+    }
+
+    fn message_slow(&mut self, opcode: u8, payload: &[u8], compress: bool) {
+        let mut deflated = std::mem::take(&mut self.deflated);
+        match &mut self.deflater {
+            Some(deflater) if compress && deflater.wants(payload.len()) => {
+                deflated.clear();
+                deflater.deflate(payload, &mut deflated, true);
+                self.fragments(RSV1 | opcode, &deflated);
+                if deflated.capacity() > Self::KEEP {
+                    deflated = Vec::new();
+                }
+            }
+            _ => self.fragments(opcode, payload),
+        }
+        self.deflated = deflated;
+    }
+
+    fn fragments(&mut self, first: u8, mut payload: &[u8]) {
+        let mut first = first;
+        while payload.len() > self.fragment {
+            let (now, rest) = payload.split_at(self.fragment);
+            self.frame(first, now);
+            self.seams.push_back(self.tail);
+            (first, payload) = (CONTINUATION, rest);
+        }
+        self.frame(FIN | first, payload);
+    }
+
+    /// Encodes a close, ping or pong frame. It goes in front of the rest of a fragmented message that is still being written.
+    ///
+    /// # Panics
+    /// If the payload is longer than the 125 bytes that RFC 6455 section 5.5 allows: callers build or received it.
+    pub(crate) fn control(&mut self, opcode: u8, payload: &[u8]) {
+        assert!(payload.len() <= 125, "control frames hold at most 125 bytes");
+        let end = self.tail;
+        self.frame(FIN | opcode, payload);
+        // A seam at the very front counts unless the frame before it was never begun there: all before `head` is out.
+        if let Some(&seam) = self.seams.front() {
+            let size = self.tail - end;
+            self.bytes[seam..self.tail].rotate_right(size);
+            for seam in &mut self.seams {
+                *seam += size;
+            }
+        }
+    }
+
+    /// Encodes one frame at the end.
+    #[inline]
+    fn frame(&mut self, first: u8, payload: &[u8]) {
+        let key = self.keys.next_key();
+        let size = frame::masked_header_len(payload.len());
+        let end = self.tail + size + payload.len();
+        if end > self.bytes.len() {
+            self.make_room(size + payload.len());
+        }
+        let end = self.tail + size + payload.len();
+        let out = &mut self.bytes[self.tail..end];
+        if let (6, [a, b, c, d, e, f, body @ ..]) = (size, &mut *out) {
+            (*a, *b) = (first, 0x80 | payload.len() as u8);
+            [*c, *d, *e, *f] = key;
+            mask::copy_masked(body, payload, key);
+        } else {
+            let mut header = [0; MAX_HEADER];
+            frame::write_masked(&mut header, first, payload.len(), key);
+            let (head, body) = out.split_at_mut(size);
+            head.copy_from_slice(&header[..size]);
+            mask::copy_masked(body, payload, key);
+        }
+        self.tail = end;
+    }
+
+    #[cold]
+    fn make_room(&mut self, len: usize) {
+        // Whole frames before `head` are of no more use; the one that `head` is in must keep its beginning, for `unwritten`.
+        let mut start = 0;
+        for (at, size) in frames(&self.bytes[..self.tail]) {
+            if at + size > self.head {
+                break;
+            }
+            start = at + size;
+        }
+        // Move only what is little against what it frees.
+        if start > 0 && self.tail - start <= start {
+            self.bytes.copy_within(start..self.tail, 0);
+            self.head -= start;
+            self.tail -= start;
+            for seam in &mut self.seams {
+                *seam -= start;
+            }
+        }
+        if self.tail + len > self.bytes.len() {
+            let len = (self.tail + len).max(2 * self.bytes.len()).max(4096);
+            self.bytes.resize(len, 0);
+        }
+    }
+
+    /// What of the messages was never written, now that the connection is lost.
+    pub(crate) fn unwritten(&self) -> Unwritten {
+        let mut unwritten = Unwritten::default();
+        // Fragments before the first that is still here are out.
+        let mut begun_before_head = true;
+        for (at, size) in frames(&self.bytes[..self.tail]) {
+            let first = self.bytes[at];
+            if first & 0x8 != 0 {
+                continue;
+            }
+            if first & 0x0f != CONTINUATION {
+                begun_before_head = at < self.head;
+            }
+            if first & FIN != 0 && at + size > self.head {
+                if begun_before_head {
+                    unwritten.partial = true;
+                } else {
+                    unwritten.whole += 1;
+                }
+            }
+        }
+        unwritten
+    }
+}
+
+/// Start and size of each of our own frames in `bytes`, which begins with one.
+fn frames(bytes: &[u8]) -> impl Iterator<Item = (usize, usize)> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let (_, size) = frame::own_frame(bytes.get(at..)?)?;
+        at += size;
+        Some((at - size, size))
+    })
+}

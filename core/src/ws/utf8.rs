@@ -1,0 +1,188 @@
+//! UTF-8 as bytes arrive (RFC 6455 section 8.1): a text message fails at its first impossible byte, however it is cut.
+
+/// Checks text that arrives in pieces. Each piece is looked at once.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Utf8Checker {
+    /// The beginning of a character whose other bytes have not arrived.
+    partial: [u8; 4],
+    len: u8,
+}
+
+/// The text is not UTF-8.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct InvalidUtf8;
+
+impl Utf8Checker {
+    /// Checks the next piece. A character cut in two is remembered; one that can no longer become valid fails now.
+    pub(crate) fn push(&mut self, mut bytes: &[u8]) -> Result<(), InvalidUtf8> {
+        while self.len > 0 {
+            let Some((&next, rest)) = bytes.split_first() else { return Ok(()) };
+            self.partial[usize::from(self.len)] = next;
+            self.len += 1;
+            match std::str::from_utf8(&self.partial[..usize::from(self.len)]) {
+                Ok(_) => self.len = 0,
+                // A character has at most four bytes, so `partial` never overflows: four are valid or an error.
+                Err(e) if e.error_len().is_none() => {}
+                Err(_) => return Err(InvalidUtf8),
+            }
+            bytes = rest;
+        }
+        let whole = boundary(bytes);
+        if !is_utf8(&bytes[..whole]) {
+            return Err(InvalidUtf8);
+        }
+        let tail = &bytes[whole..];
+        if let Err(e) = std::str::from_utf8(tail)
+            && e.error_len().is_some()
+        {
+            return Err(InvalidUtf8);
+        }
+        self.partial[..tail.len()].copy_from_slice(tail);
+        self.len = tail.len() as u8;
+        Ok(())
+    }
+
+    /// Bytes at the end of what was pushed that begin a character and do not finish it: 0 to 3.
+    pub(crate) fn pending(&self) -> usize {
+        usize::from(self.len)
+    }
+
+    /// The message is over: nothing may be left half done.
+    pub(crate) fn finish(&mut self) -> Result<(), InvalidUtf8> {
+        let whole = self.len == 0;
+        *self = Self::default();
+        if whole { Ok(()) } else { Err(InvalidUtf8) }
+    }
+}
+
+/// Whether `bytes` is UTF-8 as a whole. Short ASCII, which is most of what feeds carry, is settled without a call.
+#[inline]
+pub(crate) fn is_utf8(bytes: &[u8]) -> bool {
+    if bytes.len() <= 256 && is_ascii(bytes) {
+        return true;
+    }
+    simdutf8::basic::from_utf8(bytes).is_ok()
+}
+
+/// `<[u8]>::is_ascii` of the standard library takes its slow path for lengths that are no multiple of a word; this one
+/// reads the last word twice instead.
+#[inline]
+fn is_ascii(bytes: &[u8]) -> bool {
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    let word = |b: &[u8; 8]| u64::from_ne_bytes(*b);
+    let (Some(_), Some(last)) = (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) else {
+        return bytes.iter().fold(0, |acc, b| acc | b) < 0x80;
+    };
+    let (words, _) = bytes.as_chunks::<8>();
+    words.iter().fold(word(last), |acc, w| acc | word(w)) & HIGH == 0
+}
+
+/// How many bytes of `bytes` are whole characters, taking for granted that they are UTF-8: all but up to three bytes
+/// of a character that is cut at the end.
+pub(crate) fn boundary(bytes: &[u8]) -> usize {
+    let n = bytes.len();
+    for back in 1..=n.min(3) {
+        let byte = bytes[n - back];
+        if byte & 0xc0 != 0x80 {
+            let width = match byte {
+                0xc0..=0xdf => 2,
+                0xe0..=0xef => 3,
+                0xf0..=0xff => 4,
+                _ => 1,
+            };
+            return if width > back { n - back } else { n };
+        }
+    }
+    n
+}
+
+/// Views bytes as text without looking at them again.
+///
+/// The one `unsafe` of this crate. The bytes of a text message are checked when they arrive, and handed to the user
+/// as `&str` when he asks for the event; a second check there would double the cost of receiving text.
+///
+/// The caller vouches that exactly these bytes passed [`is_utf8`] or a finished [`Utf8Checker`] and were not written to since.
+/// Debug builds (and the fuzzers) check it again.
+#[inline]
+#[allow(unsafe_code)]
+pub(crate) fn checked_text(bytes: &[u8]) -> &str {
+    debug_assert!(std::str::from_utf8(bytes).is_ok(), "text was handed out unchecked");
+    // SAFETY: checked on arrival, and both buffers that messages live in are private to their modules, which write to
+    // them only behind the ranges they handed out.
+    unsafe { std::str::from_utf8_unchecked(bytes) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn fed(pieces: &[&[u8]]) -> Result<(), usize> {
+        let mut checker = Utf8Checker::default();
+        let mut seen = 0;
+        for piece in pieces {
+            for byte in *piece {
+                checker.push(&[*byte]).map_err(|_| seen)?;
+                seen += 1;
+            }
+        }
+        checker.finish().map_err(|_| seen)
+    }
+
+    #[test]
+    fn fails_at_the_first_impossible_byte() {
+        // Autobahn 6.4.x: the byte that makes it impossible is found before the message ends.
+        assert_eq!(fed(&[&[0xce, 0xba, 0xe1, 0xbd, 0xb9, 0xf4, 0x90, 0x80, 0x80]]), Err(6));
+        assert_eq!(fed(&[&[0xc0]]), Err(0));
+        assert_eq!(fed(&[&[0xf5]]), Err(0));
+        assert_eq!(fed(&[&[0xed, 0xa0, 0x80]]), Err(1), "surrogates");
+        assert_eq!(fed(&[&[0xe2, 0x82]]), Err(2), "cut at the end");
+        assert_eq!(fed(&["κόσμε 🦀".as_bytes()]), Ok(()));
+    }
+
+    #[test]
+    fn ascii_of_every_length() {
+        for len in 0..300 {
+            let mut text = vec![b'x'; len];
+            assert!(is_utf8(&text));
+            for at in 0..len {
+                text[at] = 0xff;
+                assert!(!is_utf8(&text), "length {len}, bad byte at {at}");
+                text[at] = b'x';
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_cut_gives_what_std_gives(bytes in bytes_near_utf8(), cuts in prop::collection::vec(0usize..80, 0..6)) {
+            let mut checker = Utf8Checker::default();
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|c| c.min(bytes.len())).collect();
+            cuts.sort_unstable();
+            cuts.push(bytes.len());
+            let mut at = 0;
+            let mut result = Ok(());
+            for cut in cuts {
+                result = result.and_then(|()| checker.push(&bytes[at..cut]));
+                at = cut;
+            }
+            let result = result.and_then(|()| checker.finish());
+            prop_assert_eq!(result.is_ok(), std::str::from_utf8(&bytes).is_ok());
+        }
+    }
+
+    fn bytes_near_utf8() -> impl Strategy<Value = Vec<u8>> {
+        prop_oneof![
+            "\\PC{0,24}".prop_map(String::into_bytes),
+            ("\\PC{0,24}", any::<prop::sample::Index>(), any::<u8>()).prop_map(|(s, i, b)| {
+                let mut bytes = s.into_bytes();
+                if !bytes.is_empty() {
+                    let i = i.index(bytes.len());
+                    bytes[i] = b;
+                }
+                bytes
+            }),
+            prop::collection::vec(any::<u8>(), 0..40),
+        ]
+    }
+}

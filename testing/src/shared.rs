@@ -1,0 +1,228 @@
+//! What the server's handle and its thread share.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::{self, ThreadId};
+use std::time::{Duration, Instant};
+
+use tungstenite::Message;
+use tungstenite::handshake::server::Request;
+
+use crate::conn_state::{ConnState, wait_until};
+use crate::handshake::HandshakeFault;
+use crate::tls::Tls;
+use crate::{ConnHandle, ConnectionEnd, WaitError};
+
+/// Connections, requests and failures that a server remembers, each.
+pub(crate) const KEPT: usize = 1024;
+
+pub(crate) type MessageHandler = Box<dyn FnMut(&ConnHandle, Message) + Send>;
+pub(crate) type ConnectHandler = Box<dyn FnMut(&ConnHandle, &Request) + Send>;
+
+/// What the builder has set and never changes.
+#[derive(Debug, Default)]
+pub(crate) struct Config {
+    pub(crate) raw_frames: bool,
+    pub(crate) subprotocols: Vec<String>,
+    pub(crate) response_headers: Vec<(String, String)>,
+    pub(crate) first_frames: Vec<Message>,
+}
+
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) handshake: Mutex<Schedule<HandshakeFault>>,
+    pub(crate) tls: Option<Tls>,
+    pub(crate) thread: OnceLock<ThreadId>,
+    on_message: Mutex<Option<MessageHandler>>,
+    on_connect: Mutex<Option<ConnectHandler>>,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    pub(crate) attempts: usize,
+    pub(crate) accepted: usize,
+    pub(crate) live: usize,
+    /// The newest accepted connections; the last one has the index `accepted - 1`.
+    pub(crate) connections: VecDeque<ConnHandle>,
+    pub(crate) requests: VecDeque<Arc<Request>>,
+    pub(crate) failures: VecDeque<String>,
+    pub(crate) stopped: bool,
+}
+
+impl State {
+    pub(crate) fn connection(&self, index: usize) -> Option<ConnHandle> {
+        let first = self.accepted - self.connections.len();
+        self.connections.get(index.checked_sub(first)?).cloned()
+    }
+
+    fn summary(&self) -> String {
+        let Self { attempts, accepted, live, .. } = self;
+        let mut text = format!("{attempts} TCP connections, {accepted} accepted, {live} of them live");
+        if let Some(failure) = self.failures.back() {
+            text.push_str(&format!("; the last failure: {failure}"));
+        }
+        text
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(
+        config: Config,
+        handshake: Schedule<HandshakeFault>,
+        tls: Option<Tls>,
+        on_message: Option<MessageHandler>,
+        on_connect: Option<ConnectHandler>,
+    ) -> Self {
+        Self {
+            config,
+            handshake: Mutex::new(handshake),
+            tls,
+            thread: OnceLock::new(),
+            on_message: Mutex::new(on_message),
+            on_connect: Mutex::new(on_connect),
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        }
+    }
+
+    pub(crate) fn on_server_thread(&self) -> bool {
+        self.thread.get() == Some(&thread::current().id())
+    }
+
+    pub(crate) fn handshake(&self) -> MutexGuard<'_, Schedule<HandshakeFault>> {
+        self.handshake.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let result = change(&mut self.state());
+        self.changed.notify_all();
+        result
+    }
+
+    pub(crate) fn wait<T>(
+        &self,
+        waited_for: impl FnOnce() -> String,
+        timeout: Duration,
+        ready: impl FnMut(&mut State) -> Option<T>,
+    ) -> Result<T, WaitError> {
+        if self.on_server_thread() {
+            return Err(WaitError::OnServerThread { waited_for: waited_for() });
+        }
+        let deadline = Instant::now().checked_add(timeout);
+        wait_until(&self.state, &self.changed, deadline, ready).ok_or_else(|| WaitError::TimedOut {
+            waited_for: waited_for(),
+            timeout,
+            arrived: format!("there were {}", self.state().summary()),
+        })
+    }
+
+    pub(crate) fn request(&self, request: Arc<Request>) {
+        self.change(|state| push_bounded(&mut state.requests, request));
+    }
+
+    pub(crate) fn failure(&self, text: String) {
+        self.change(|state| push_bounded(&mut state.failures, text));
+    }
+
+    pub(crate) fn accepted(&self, conn: ConnHandle) {
+        self.change(|state| {
+            state.accepted += 1;
+            state.live += 1;
+            push_bounded(&mut state.connections, conn);
+        });
+    }
+
+    /// Notes the end of an accepted connection; only its first end counts. Under one lock, so that whoever sees the end
+    /// of the connection sees one live connection less, and the other way round.
+    pub(crate) fn connection_ended(&self, conn: &ConnState, end: ConnectionEnd) {
+        self.change(|state| {
+            if conn.set_end(end) {
+                state.live -= 1;
+            }
+        });
+    }
+
+    /// On the server thread only, as the next.
+    pub(crate) fn connected(&self, conn: &ConnHandle) {
+        if let Some(handler) = &mut *self.on_connect.lock().unwrap_or_else(PoisonError::into_inner) {
+            handler(conn, conn.request());
+        }
+    }
+
+    pub(crate) fn message(&self, conn: &ConnHandle, message: Message) {
+        if let Some(handler) = &mut *self.on_message.lock().unwrap_or_else(PoisonError::into_inner) {
+            handler(conn, message);
+        }
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+/// Which fault the next connection gets.
+#[derive(Debug, Clone)]
+pub(crate) struct Schedule<T> {
+    /// For so many connections, in this order.
+    counted: VecDeque<(usize, T)>,
+    /// For all after those.
+    rest: Option<T>,
+}
+
+impl<T> Default for Schedule<T> {
+    fn default() -> Self {
+        Self { counted: VecDeque::new(), rest: None }
+    }
+}
+
+impl<T: Clone> Schedule<T> {
+    pub(crate) fn set_rest(&mut self, item: Option<T>) {
+        self.rest = item;
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.counted.clear();
+        self.rest = None;
+    }
+
+    pub(crate) fn push(&mut self, count: usize, item: T) {
+        if count > 0 {
+            self.counted.push_back((count, item));
+        }
+    }
+
+    pub(crate) fn next(&mut self) -> Option<T> {
+        let Some((count, item)) = self.counted.front_mut() else { return self.rest.clone() };
+        *count -= 1;
+        let (last, item) = (*count == 0, item.clone());
+        if last {
+            self.counted.pop_front();
+        }
+        Some(item)
+    }
+
+    /// The same schedule of other things.
+    pub(crate) fn try_map<U, E>(self, mut map: impl FnMut(T) -> Result<U, E>) -> Result<Schedule<U>, E> {
+        let mut counted = VecDeque::with_capacity(self.counted.len());
+        for (count, item) in self.counted {
+            counted.push_back((count, map(item)?));
+        }
+        Ok(Schedule { counted, rest: self.rest.map(map).transpose()? })
+    }
+}
+
+fn push_bounded<T>(queue: &mut VecDeque<T>, item: T) {
+    if queue.len() == KEPT {
+        queue.pop_front();
+    }
+    queue.push_back(item);
+}

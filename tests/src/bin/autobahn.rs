@@ -1,0 +1,2 @@
+//! Runs the Autobahn suite against the tokio driver.
+fn main() {}
