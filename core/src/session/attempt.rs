@@ -50,6 +50,7 @@ impl Session {
 
     /// The provider's answer to [`Output::Provide`].
     pub fn handle_endpoint(&mut self, id: AttemptId, result: Result<Endpoint, ProviderError>, now: Instant) {
+        self.calm = false;
         let waits = |attempt: &&mut Attempt| attempt.id == id && attempt.endpoint.is_none();
         let Some(attempt) = self.attempt.as_mut().filter(waits) else { return };
         match result {
@@ -93,6 +94,7 @@ impl Session {
 
     /// The resolver's answer to [`Output::Resolve`]: the addresses in the order in which they are to be tried.
     pub fn handle_resolved(&mut self, id: AttemptId, result: Result<&[SocketAddr], ResolveError>, now: Instant) {
+        self.calm = false;
         let waits = |a: &&mut Attempt| a.id == id && a.endpoint.is_some() && a.conn.is_none() && a.deadline.is_some();
         let Some(attempt) = self.attempt.as_mut().filter(waits) else { return };
         match result {
@@ -127,6 +129,7 @@ impl Session {
 
     /// The connection that [`Output::Connect`] asked for is open.
     pub fn handle_connected(&mut self, conn: ConnId, now: Instant) {
+        self.calm = false;
         let Some(index) = self.link_index(conn) else { return };
         if !matches!(self.links[index].stage, Stage::Connecting) {
             return;

@@ -99,9 +99,9 @@ impl Config {
             tls: TlsConfig::default(),
             protocol: Arc::new(Plain),
             limits: Limits::default(),
-            recv_buffer: 64 << 10,
+            recv_buffer: 32 << 10,
             send_buffer: 4 << 20,
-            fragment: 64 << 10,
+            fragment: 1 << 20,
             connect_timeout: Duration::from_secs(10),
             handshake_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(5),
@@ -166,7 +166,8 @@ impl Config {
         self
     }
 
-    /// Bytes of the receive buffer of each connection: 4 KiB to 1 GiB, default 64 KiB. It grows for single frames that are longer.
+    /// Bytes of the receive buffer of each connection: 4 KiB to 1 GiB, default 32 KiB, which stays in a
+    /// processor's first cache. It grows for single frames that are longer.
     pub fn recv_buffer(self, bytes: usize) -> Self {
         Self { recv_buffer: bytes, ..self }
     }
@@ -177,8 +178,8 @@ impl Config {
         Self { send_buffer: bytes, ..self }
     }
 
-    /// Messages longer than this are sent in several frames, so that pings and pongs get through between them: 1 KiB or more,
-    /// default 64 KiB.
+    /// Messages longer than this are sent in several frames, so that pings and pongs get through between them: 1 KiB to 1 GiB,
+    /// default 1 MiB.
     pub fn fragment_size(self, bytes: usize) -> Self {
         Self { fragment: bytes, ..self }
     }
@@ -259,13 +260,7 @@ impl Config {
         if let Some(chunk) = self.limits.chunk {
             bytes("limits.chunk", chunk, 1024, GIB)?;
         }
-        // The response's head, the kept part of its body and the framing of it are read into the receive buffer.
         bytes("handshake_limits.max_head", self.handshake.max_head, 256, GIB)?;
-        let head = 2 * self.handshake.max_head + self.handshake.max_body + 64;
-        if head > self.recv_buffer {
-            let allowed = format!("at least {head} B: twice handshake_limits.max_head and what is kept of a body");
-            return Err(ConfigError::Range { field: "recv_buffer", value: format!("{} B", self.recv_buffer), allowed });
-        }
         if self.limits.max_fragments == 0 {
             return Err(ConfigError::Range { field: "limits.max_fragments", value: "0".into(), allowed: "1 or more".into() });
         }

@@ -10,6 +10,7 @@ impl Session {
     /// A connection ended, or could not be opened: end of file, a failed read or write, a refused connect. What arrived before
     /// is still told; news about a connection that is not there any more are ignored.
     pub fn handle_disconnected(&mut self, conn: ConnId, cause: Disconnect, now: Instant) {
+        self.calm = false;
         let Some(index) = self.link_index(conn) else { return };
         // An order to drop it would come too late.
         self.duties.retain(|duty| *duty != Output::Disconnect(conn));
@@ -26,7 +27,7 @@ impl Session {
     /// Where the next read of this connection goes. Empty: do not read, there is no such connection or the user is behind.
     pub fn recv_buffer(&mut self, conn: ConnId) -> &mut [u8] {
         // What is announced lies in the buffer.
-        if self.announced != Announced::Nothing || self.postponed != Announced::Nothing {
+        if !matches!((self.announced, self.postponed), (Announced::Nothing, Announced::Nothing)) {
             return &mut [];
         }
         match self.link_index(conn) {

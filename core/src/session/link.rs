@@ -127,12 +127,23 @@ impl Link {
         }
         let handshake = Handshake::new(&endpoint.target, options, nonce).map_err(Error::Request)?;
         self.request = handshake.request().to_vec();
+        // Head, the kept part of a refusal's body, and the framing of that, which may be as long as a head.
+        self.receiver.want(2 * options.max_head + options.max_body + 64);
         self.stage = Stage::Handshake(Box::new(handshake));
         Ok(())
     }
 
     pub(crate) fn is_open(&self) -> bool {
         matches!(self.stage, Stage::Open | Stage::Closing)
+    }
+
+    /// Open, without TLS, and still there: what arrives goes to the receiver as it is.
+    pub(crate) fn is_plain(&self) -> bool {
+        #[cfg(feature = "tls")]
+        if self.tls.is_some() {
+            return false;
+        }
+        self.is_open() && self.gone.is_none() && !self.is_paused()
     }
 
     pub(crate) fn is_retired(&self) -> bool {

@@ -74,6 +74,7 @@ impl Session {
 
     /// Ends the session at once: no close handshake, every connection dropped. For a driver that goes away.
     pub fn abort(&mut self, now: Instant) {
+        self.calm = false;
         self.closing = true;
         self.finish(None, now);
         for link in &mut self.links {

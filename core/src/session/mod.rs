@@ -45,9 +45,8 @@ pub use subscriptions::SubscriptionState;
 pub use user::{SendError, SendOptions};
 
 use crate::clock::Clock;
-use crate::error::Error;
 use crate::ws::Kind;
-use crate::ws::receiver::{Inbound, Place};
+use crate::ws::receiver::Place;
 use attempt::Attempt;
 use backoff::Backoff;
 use lease::Queued;
@@ -106,6 +105,10 @@ pub struct Session {
     inspects: bool,
     /// The user wants it to end.
     closing: bool,
+    /// Nothing is under way but one open connection without TLS, so that only its bytes, the time in `wake`, or a call that unsets this can
+    /// change what there is to do.
+    calm: bool,
+    wake: Option<Instant>,
     /// The user wants another connection, once all that arrived on this one is told.
     renew: bool,
 }
@@ -177,6 +180,8 @@ impl Session {
             postponed: Announced::Nothing,
             text: String::new(),
             closing: false,
+            calm: false,
+            wake: None,
             renew: false,
         })
     }
@@ -185,27 +190,24 @@ impl Session {
     #[inline]
     pub fn poll_output(&mut self, now: Instant) -> Output {
         // The common case first: a message that is there, and nothing that must go before it.
-        if self.announced == Announced::Nothing
-            && !self.inspects
-            && self.duties.is_empty()
-            && self.events.is_empty()
-            && let Some(index) = self.current
+        if self.calm
+            && matches!(self.announced, Announced::Nothing)
+            && let Some(link) = self.links.first_mut()
         {
-            match self.links[index].receiver.poll() {
-                Ok(Some(Inbound::Message(kind, at))) => {
-                    self.stats.messages_received += 1;
-                    self.announced = Announced::Message { link: index, kind, at, subscription: None };
-                    return Output::Event;
-                }
-                Ok(None) => {}
-                Ok(Some(other)) => self.inbound(index, other, now),
-                Err(error) => self.failed(index, Error::Protocol(error), now),
+            if let Some((kind, at)) = link.receiver.poll_plain() {
+                self.stats.messages_received += 1;
+                self.announced = Announced::Message { link: 0, kind, at, subscription: None };
+                return Output::Event;
+            }
+            if !link.receiver.has_input() && self.wake.is_none_or(|at| at > now) {
+                return Output::Wait(self.wake);
             }
         }
         self.poll_slow(now)
     }
 
     fn poll_slow(&mut self, now: Instant) -> Output {
+        self.calm = false;
         loop {
             if self.announced != Announced::Nothing {
                 // The user takes his time. What he and others send meanwhile must go out all the same.
@@ -231,7 +233,14 @@ impl Session {
             }
             match self.deadline() {
                 Some(due) if due <= now => self.run_timers(now, true),
-                due => return Output::Wait(due),
+                due => {
+                    self.wake = due;
+                    self.calm = !self.inspects
+                        && self.links.len() == 1
+                        && self.links[0].is_plain()
+                        && self.current == Some(0);
+                    return Output::Wait(due);
+                }
             }
         }
     }
@@ -296,6 +305,7 @@ impl Session {
 
     /// Deals with what is due. Whether a peer is alive is judged only when all that it sent is `drained`.
     fn run_timers(&mut self, now: Instant, drained: bool) {
+        self.calm = false;
         if self.retry_at.take_if(|at| *at <= now).is_some() {
             self.start_attempt(now);
         }

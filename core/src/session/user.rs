@@ -87,6 +87,7 @@ impl Session {
         options: RequestOptions,
         now: Instant,
     ) -> Result<RequestId, SendError> {
+        self.calm = false;
         let online = self.current.filter(|_| self.history.state == State::Online);
         let may_wait = options.on_disconnect != OnDisconnect::Fail;
         let refusal = self.refusal();
@@ -121,6 +122,7 @@ impl Session {
 
     /// Stops waiting for an answer: the request is settled as cancelled. False if it is settled already.
     pub fn cancel(&mut self, id: RequestId, now: Instant) -> bool {
+        self.calm = false;
         if !self.requests.is_users(id.0) {
             return false;
         }
@@ -136,6 +138,7 @@ impl Session {
     /// Subscribes, now and after every reconnect. A topic that is subscribed to already gets another reference and keeps its
     /// id.
     pub fn subscribe(&mut self, topic: impl Into<Topic>, now: Instant) -> SubscriptionId {
+        self.calm = false;
         let (id, new) = self.subscriptions.add(topic.into());
         if new && matches!(self.history.state, State::Online | State::Restoring) {
             self.ask_for(&[id], false, now);
@@ -145,6 +148,7 @@ impl Session {
 
     /// Gives up one reference to a subscription; the last one ends it. False if there is no such subscription.
     pub fn unsubscribe(&mut self, id: SubscriptionId, now: Instant) -> bool {
+        self.calm = false;
         match self.subscriptions.release(id) {
             Ok(Some(subscription)) => {
                 // Asked for and not answered counts too: the peer handles messages in order.
@@ -162,6 +166,7 @@ impl Session {
     /// Drops the current connection, if there is one, and makes another at once. Subscriptions are restored on it. What had arrived is
     /// told first. Does nothing while an attempt is under way.
     pub fn reconnect(&mut self, now: Instant) {
+        self.calm = false;
         if self.closing || self.history.state == State::Closed {
             return;
         }
@@ -175,6 +180,7 @@ impl Session {
     /// Ends the session with a close handshake (RFC 6455 section 7.1.2). What was sent goes out first; messages that arrive until
     /// the peer answers are still told; requests without an answer are settled now. The reason is cut to 123 bytes. Calling it again does nothing.
     pub fn close(&mut self, code: CloseCode, reason: &str, now: Instant) {
+        self.calm = false;
         if self.closing || self.history.state == State::Closed {
             return;
         }

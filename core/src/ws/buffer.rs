@@ -23,6 +23,8 @@ pub(crate) struct RecvBuffer {
 impl RecvBuffer {
     /// Drains without need of the extra room before it is given back.
     const CALM: u32 = 256;
+    /// Bytes of a frame so long that a short read at its end costs less than moving what came behind it.
+    const LONG: usize = 16 << 10;
     /// A read is offered at least this much, or all there is.
     const MIN_READ: usize = 4096;
 
@@ -41,11 +43,6 @@ impl RecvBuffer {
     }
 
     #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.head == self.tail
-    }
-
-    #[inline]
     pub(crate) fn head(&self) -> usize {
         self.head
     }
@@ -56,7 +53,7 @@ impl RecvBuffer {
 
     #[inline]
     pub(crate) fn advance_head(&mut self, len: usize) {
-        debug_assert!(len <= self.tail - self.head);
+        debug_assert!(len <= self.tail - self.head, "taking more than there is");
         self.head += len;
         self.want = 0;
     }
@@ -88,11 +85,19 @@ impl RecvBuffer {
     /// Room for the next read. Empty once it is full of bytes that nobody takes: that is the backpressure.
     ///
     /// Moves and grows the buffer, so that ranges of bytes already consumed are void.
+    #[inline]
     pub(crate) fn writable(&mut self) -> &mut [u8] {
         if self.head == self.tail {
             (self.head, self.tail) = (0, 0);
+            if self.bytes.len() == self.base && self.want == 0 {
+                return &mut self.bytes;
+            }
             self.settle();
         }
+        self.make_room()
+    }
+
+    fn make_room(&mut self) -> &mut [u8] {
         let room = self.bytes.len() - self.tail;
         let fits = self.head + self.want <= self.bytes.len();
         if self.head > 0 && (room < Self::MIN_READ || !fits) {
@@ -109,7 +114,10 @@ impl RecvBuffer {
         if self.want > self.base {
             self.calm = 0;
         }
-        &mut self.bytes[self.tail..]
+        // A read that ends with a long frame leaves none of the next one to be moved out of the way.
+        let end = if self.want >= Self::LONG { self.head + self.want } else { usize::MAX };
+        let end = end.min(self.bytes.len());
+        &mut self.bytes[self.tail..end]
     }
 
     /// Called when empty: allocates it the first time, and gives back room that has not been needed for long.

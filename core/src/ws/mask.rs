@@ -9,7 +9,7 @@ use std::fmt;
 pub(crate) struct MaskKeys {
     rng: ChaCha8Rng,
     // Drawn in bulk: one call per key costs more than the key itself.
-    keys: [u8; Self::BATCH * 4],
+    keys: [[u8; 4]; Self::BATCH],
     next: usize,
 }
 
@@ -20,14 +20,13 @@ impl MaskKeys {
     pub(crate) fn new(seed: [u8; 32], stream: u64) -> Self {
         let mut rng = ChaCha8Rng::from_seed(seed);
         rng.set_stream(stream);
-        let keys = [0; Self::BATCH * 4];
-        Self { rng, next: keys.len(), keys }
+        Self { rng, keys: [[0; 4]; Self::BATCH], next: Self::BATCH }
     }
 
     #[inline]
     pub(crate) fn next_key(&mut self) -> [u8; 4] {
-        if let Some(key) = self.keys.get(self.next..).and_then(|rest| rest.first_chunk()) {
-            self.next += 4;
+        if let Some(key) = self.keys.get(self.next) {
+            self.next += 1;
             return *key;
         }
         self.refill()
@@ -35,9 +34,9 @@ impl MaskKeys {
 
     #[cold]
     fn refill(&mut self) -> [u8; 4] {
-        self.rng.fill_bytes(&mut self.keys);
-        self.next = 4;
-        [self.keys[0], self.keys[1], self.keys[2], self.keys[3]]
+        self.rng.fill_bytes(self.keys.as_flattened_mut());
+        self.next = 1;
+        self.keys[0]
     }
 }
 
@@ -57,7 +56,8 @@ impl fmt::Debug for MaskKeys {
 #[inline]
 pub(crate) fn copy_masked(dst: &mut [u8], src: &[u8], key: [u8; 4]) {
     assert_eq!(dst.len(), src.len());
-    let wide = u64::from_ne_bytes([key[0], key[1], key[2], key[3], key[0], key[1], key[2], key[3]]);
+    let half = u64::from(u32::from_le_bytes(key));
+    let wide = half << 32 | half;
     if src.len() < 8 {
         for (i, (d, s)) in dst.iter_mut().zip(src).enumerate() {
             *d = s ^ key[i & 3];
@@ -74,9 +74,7 @@ pub(crate) fn copy_masked(dst: &mut [u8], src: &[u8], key: [u8; 4]) {
         // The last word again, overlapping what is done already: cheaper than up to seven single bytes. The key
         // turns by as many bytes as the word is off the four-byte grid.
         let at = src.len() - 8;
-        let turned = wide.to_ne_bytes();
-        let shift = at & 3;
-        let turned = u64::from_ne_bytes(std::array::from_fn(|i| turned[(i + shift) & 7]));
+        let turned = wide.rotate_right((at as u32 & 3) * 8);
         xor_word(&mut dst[at..], &src[at..], turned);
     }
 }
@@ -84,7 +82,7 @@ pub(crate) fn copy_masked(dst: &mut [u8], src: &[u8], key: [u8; 4]) {
 #[inline(always)]
 fn xor_word(dst: &mut [u8], src: &[u8], key: u64) {
     if let (Some(d), Some(s)) = (dst.first_chunk_mut::<8>(), src.first_chunk::<8>()) {
-        *d = (u64::from_ne_bytes(*s) ^ key).to_ne_bytes();
+        *d = (u64::from_le_bytes(*s) ^ key).to_le_bytes();
     }
 }
 

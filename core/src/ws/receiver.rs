@@ -146,6 +146,11 @@ impl Receiver {
         self.inflater = Some(inflater);
     }
 
+    /// Room for a response of this many bytes: the buffer may grow to it.
+    pub(crate) fn want(&mut self, len: usize) {
+        self.buf.want(len);
+    }
+
     /// All that arrived and was not taken; during the handshake, its response so far.
     pub(crate) fn peek(&self) -> &[u8] {
         self.buf.unread()
@@ -171,9 +176,10 @@ impl Receiver {
         self.buf.advance_tail(len);
     }
 
-    /// Whether bytes wait that `poll` has not taken. They may be too few for it.
+    /// Whether bytes wait that were not taken.
+    #[inline]
     pub(crate) fn has_input(&self) -> bool {
-        !self.buf.is_empty()
+        !self.buf.unread().is_empty()
     }
 
     /// The bytes of an inbound; valid until the next `recv_buffer` or `poll`.
@@ -203,34 +209,31 @@ impl Receiver {
         utf8::checked_text(self.bytes(at))
     }
 
-    /// Takes the next thing off the buffer; `None` if more bytes are needed first.
+    /// Takes a message off the buffer if it is the common case: whole, in one uncompressed frame below 64 KiB. Whatever else there
+    /// is, faults included, is for [`poll`](Self::poll).
     #[inline]
-    pub(crate) fn poll(&mut self) -> Result<Option<Inbound>, ProtocolError> {
-        // The common case first: a whole message in one short frame.
-        if self.fresh
-            && let [first @ (0x81 | 0x82), second, rest @ ..] = self.buf.unread()
-        {
-            let (size, len) = match (*second, rest) {
-                (len @ 0..126, _) => (2, usize::from(len)),
-                (126, [a, b, ..]) if *a > 0 || *b >= 126 => (4, usize::from(u16::from_be_bytes([*a, *b]))),
-                _ => return self.poll_slow(),
-            };
-            if let Some(payload) = rest.get(size - 2..size - 2 + len)
-                && len <= self.inline_max
-            {
-                let kind = if *first == 0x81 { Kind::Text } else { Kind::Binary };
-                if kind == Kind::Text && !utf8::is_utf8(payload) {
-                    return Err(ProtocolError::InvalidUtf8);
-                }
-                let start = self.buf.head() + size;
-                self.buf.advance_head(size + len);
-                return Ok(Some(Inbound::Message(kind, Place { assembled: false, start, end: start + len })));
-            }
+    pub(crate) fn poll_plain(&mut self) -> Option<(Kind, Place)> {
+        let [first @ (0x81 | 0x82), second, rest @ ..] = self.buf.unread() else { return None };
+        let (size, len) = match (*second, rest) {
+            (len @ 0..126, _) => (2, usize::from(len)),
+            (126, [a, b, ..]) => (4, usize::from(u16::from_be_bytes([*a, *b]))),
+            _ => return None,
+        };
+        let payload = rest.get(size - 2..size - 2 + len)?;
+        if !self.fresh || len > self.inline_max || (size == 4 && len < 126) {
+            return None;
         }
-        self.poll_slow()
+        let kind = if *first == 0x81 { Kind::Text } else { Kind::Binary };
+        if kind == Kind::Text && !utf8::is_utf8(payload) {
+            return None;
+        }
+        let start = self.buf.head() + size;
+        self.buf.advance_head(size + len);
+        Some((kind, Place { assembled: false, start, end: start + len }))
     }
 
-    fn poll_slow(&mut self) -> Result<Option<Inbound>, ProtocolError> {
+    /// Takes the next thing off the buffer; `None` if more bytes are needed first.
+    pub(crate) fn poll(&mut self) -> Result<Option<Inbound>, ProtocolError> {
         if self.delivered > 0 {
             self.message.drain(..self.delivered);
             self.delivered = 0;

@@ -42,11 +42,6 @@ impl Utf8Checker {
         Ok(())
     }
 
-    /// Bytes at the end of what was pushed that begin a character and do not finish it: 0 to 3.
-    pub(crate) fn pending(&self) -> usize {
-        usize::from(self.len)
-    }
-
     /// The message is over: nothing may be left half done.
     pub(crate) fn finish(&mut self) -> Result<(), InvalidUtf8> {
         let whole = self.len == 0;
@@ -58,7 +53,7 @@ impl Utf8Checker {
 /// Whether `bytes` is UTF-8 as a whole. Short ASCII, which is most of what feeds carry, is settled without a call.
 #[inline]
 pub(crate) fn is_utf8(bytes: &[u8]) -> bool {
-    if bytes.len() <= 256 && is_ascii(bytes) {
+    if bytes.len() <= 1024 && is_ascii(bytes) {
         return true;
     }
     simdutf8::basic::from_utf8(bytes).is_ok()
