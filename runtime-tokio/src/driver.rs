@@ -88,7 +88,7 @@ impl Driver {
     /// Cancel-safe: nothing lives in the future, so that dropping it loses nothing.
     pub async fn next(&mut self) -> Option<Event<'_>> {
         self.give_back();
-        match poll_fn(|cx| self.poll(cx)).await {
+        match poll_fn(|cx| self.poll(cx, false)).await {
             Turn::Event => self.lease.as_ref().map(Lease::event),
             Turn::Closed => None,
         }
@@ -96,18 +96,8 @@ impl Driver {
 
     /// Keeps the connection going while the last event is still in use; never ends.
     pub(crate) async fn keep_going(&mut self) {
-        poll_fn(|cx| {
-            let shared = self.shared.clone();
-            loop {
-                self.now = clock();
-                let mut inner = shared.lock();
-                inner.register(cx.waker());
-                let _announced = inner.session.poll_output(self.now);
-                let timeout = inner.session.timeout();
-                if !self.poll_io(cx, &mut inner.session) && !self.poll_timer(cx, &mut inner.session, timeout) {
-                    return Poll::<()>::Pending;
-                }
-            }
+        poll_fn(|cx| match self.poll(cx, true) {
+            Poll::Ready(_) | Poll::Pending => Poll::<()>::Pending,
         })
         .await;
     }
@@ -122,13 +112,21 @@ impl Driver {
         }
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
+    /// Runs until there is an event to tell, or, if the last one is `held`, for as long as anything moves.
+    fn poll(&mut self, cx: &mut Context<'_>, held: bool) -> Poll<Turn> {
         let shared = self.shared.clone();
         let mut inner = shared.lock();
         inner.register(cx.waker());
         loop {
             let session = &mut inner.session;
             match session.poll_output(self.now) {
+                Output::Event if held => {
+                    self.now = clock();
+                    let timeout = session.timeout();
+                    if !self.poll_io(cx, session) && !self.poll_timer(cx, session, timeout) {
+                        return Poll::Pending;
+                    }
+                }
                 Output::Event => {
                     // None: it was an answer that somebody awaits, and he has it.
                     if let Some(lease) = inner.take_event() {

@@ -188,8 +188,9 @@ impl Session {
     pub(super) fn attempt_failed(&mut self, error: Error, now: Instant) {
         self.abandon_attempt(now);
         self.stats.failed_attempts += 1;
+        self.failures += 1;
         let retry_at = self.schedule_retry(&error, now);
-        let failures = self.backoff.failures();
+        let failures = self.failures;
         self.events.push_back(Queued::AttemptFailed { failures, error: error.clone(), retry_at });
         if retry_at.is_none() {
             self.finish(Some(error), now);

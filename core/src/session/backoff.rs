@@ -21,11 +21,6 @@ impl Backoff {
         bound.mul_f64(fraction)
     }
 
-    /// Failed attempts, and connections that did not last, since the last stable one.
-    pub(crate) fn failures(&self) -> u32 {
-        self.failures
-    }
-
     /// The connection proved stable.
     pub(crate) fn reset(&mut self) {
         self.failures = 0;

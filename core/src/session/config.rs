@@ -99,7 +99,7 @@ impl Config {
             tls: TlsConfig::default(),
             protocol: Arc::new(Plain),
             limits: Limits::default(),
-            recv_buffer: 32 << 10,
+            recv_buffer: 16 << 10,
             send_buffer: 4 << 20,
             fragment: 1 << 20,
             connect_timeout: Duration::from_secs(10),
@@ -166,8 +166,8 @@ impl Config {
         self
     }
 
-    /// Bytes of the receive buffer of each connection: 4 KiB to 1 GiB, default 32 KiB, which stays in a
-    /// processor's first cache. It grows for single frames that are longer.
+    /// Bytes of the receive buffer of each connection: 4 KiB to 1 GiB, default 16 KiB, which stays in a
+    /// processor's first cache beside what it is copied from. It grows for single frames that are longer.
     pub fn recv_buffer(self, bytes: usize) -> Self {
         Self { recv_buffer: bytes, ..self }
     }
@@ -225,7 +225,7 @@ impl Config {
         Self { stable_after: time, ..self }
     }
 
-    /// Gives up after this many failed attempts in a row; `None` never. Default `None`.
+    /// Gives up after this many attempts in a row that did not get online; `None` never. Default `None`.
     pub fn max_attempts(self, attempts: impl Into<Option<u32>>) -> Self {
         Self { max_attempts: attempts.into(), ..self }
     }

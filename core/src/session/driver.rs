@@ -11,9 +11,9 @@ impl Session {
     /// is still told; news about a connection that is not there any more are ignored.
     pub fn handle_disconnected(&mut self, conn: ConnId, cause: Disconnect, now: Instant) {
         self.calm = false;
-        let Some(index) = self.link_index(conn) else { return };
         // An order to drop it would come too late.
         self.duties.retain(|duty| *duty != Output::Disconnect(conn));
+        let Some(index) = self.link_index(conn) else { return };
         let link = &mut self.links[index];
         if link.gone.is_some() {
             return;
@@ -44,11 +44,11 @@ impl Session {
         }
     }
 
-    /// Time has passed. Early and needless calls do nothing.
+    /// Time has passed. Early and needless calls do nothing; `poll_output` deals with all that is due once
+    /// what has arrived is told, so that this is needed only while an event is not taken: the time of requests ends even then.
     pub fn handle_timeout(&mut self, now: Instant) {
-        if self.deadline().is_some_and(|due| due <= now) {
-            self.run_timers(now, false);
-        }
+        self.calm = false;
+        self.expire_requests(now);
     }
 
     /// What to write to this connection next. Empty: nothing.

@@ -134,7 +134,7 @@ pub enum Event<'a> {
     },
     /// An attempt to connect failed.
     AttemptFailed {
-        /// How many have failed since the last stable connection, this one included.
+        /// How many in a row did not get online, this one included.
         failures: u32,
         /// Why.
         error: &'a Error,

@@ -129,9 +129,9 @@ impl Session {
     }
 
     /// Deals with what is due on a connection.
-    pub(super) fn link_overdue(&mut self, index: usize, now: Instant, drained: bool) {
+    pub(super) fn link_overdue(&mut self, index: usize, now: Instant) {
         let Some(link) = self.links.get_mut(index) else { return };
-        if drained && matches!(link.stage, Stage::Open) {
+        if matches!(link.stage, Stage::Open) {
             match link.liveness.check(self.config.pong_timeout, link.last_received, now) {
                 Verdict::Wait => {}
                 Verdict::Ping(payload) => link.ping(payload),

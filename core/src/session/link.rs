@@ -20,7 +20,7 @@ use crate::error::{Disconnect, Error, Timeout};
 #[cfg(feature = "tls")]
 use crate::transport::tls::TlsStream;
 use crate::ws::deflate::{Deflater, Inflater};
-use crate::ws::frame::{CLOSE, PING, PONG};
+use crate::ws::frame::{PING, PONG};
 use crate::ws::handshake::{self, Handshake, HandshakeError, HandshakeOptions, Upgraded};
 use crate::ws::mask::MaskKeys;
 use crate::ws::receiver::{Inbound, Place, Receiver};
@@ -332,19 +332,22 @@ impl Link {
     /// Sends our close frame and awaits the peer's (RFC 6455 section 7.1.2).
     pub(crate) fn close(&mut self, code: CloseCode, reason: &str, deadline: Instant) {
         let (payload, len) = close::payload(code, reason);
-        self.sender.control(CLOSE, &payload[..len]);
+        self.sender.close(&payload[..len]);
         self.stage = Stage::Closing;
+        self.liveness = Liveness::default();
         self.deadline = Some(deadline);
     }
 
     /// Nothing more is expected from it. `reply` is a close frame to be sent before the end; one that `lingers` gives the peer
     /// until the deadline to end the connection, so that the reply is not lost to a reset.
     pub(crate) fn retire(&mut self, reply: Option<(CloseCode, &str)>, deadline: Instant, lingers: bool) {
-        if let Some((code, reason)) = reply
-            && matches!(self.stage, Stage::Open)
-        {
-            let (payload, len) = close::payload(code, reason);
-            self.sender.control(CLOSE, &payload[..len]);
+        if matches!(self.stage, Stage::Open) {
+            // What was reported unsent must not be sent after all.
+            self.sender.cut();
+            if let Some((code, reason)) = reply {
+                let (payload, len) = close::payload(code, reason);
+                self.sender.close(&payload[..len]);
+            }
         }
         if !self.is_open() {
             // What is left of the request would only confuse the peer.
@@ -377,7 +380,7 @@ impl Link {
 
     /// Whether it must not be parsed further: a peer that sends pings and takes no pongs would fill our memory with them.
     pub(crate) fn is_paused(&self) -> bool {
-        self.pongs > PONG_BUFFER
+        self.pongs > PONG_BUFFER && self.gone.is_none()
     }
 
     /// The error that running past `deadline` is.

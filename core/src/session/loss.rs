@@ -3,11 +3,11 @@
 use super::event::{SendId, Unanswered, Unsent};
 use super::lease::Queued;
 use super::status::State;
-use super::{Link, Session};
+use super::{Announced, Link, Session};
 use crate::error::{Error, Recovery};
 use crate::ws::CloseCode;
 use crate::ws::sender::Unwritten;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 impl Session {
     /// The current connection is lost: everything that hung on it is settled or put back, and the next attempt is set.
@@ -24,6 +24,10 @@ impl Session {
         }
         (self.stable_at, self.upgraded, self.renew) = (None, None, false);
         self.restoring = 0;
+        if self.history.state != State::Online {
+            // It never was of use.
+            self.failures += 1;
+        }
         self.subscriptions.lost(self.epoch, since);
         self.alive_until.get_or_insert((self.epoch, since));
         let failed = self.requests.lost(conn, messages, unwritten);
@@ -43,15 +47,19 @@ impl Session {
         if self.closing || self.history.state == State::Closed {
             return None;
         }
+        if *error == Error::Reconnect {
+            self.retry_at = Some(now);
+            self.history.set(State::Backoff, error.to_string(), now);
+            return self.retry_at;
+        }
         let delay = self.backoff.next(self.config.backoff_initial, self.config.backoff_max, &mut self.rng);
-        let tired = self.config.max_attempts.is_some_and(|max| self.backoff.failures() >= max);
+        let tired = self.config.max_attempts.is_some_and(|max| self.failures >= max);
         let delay = match error.recovery(self.clock.wall(now)) {
             _ if tired => return None,
             Recovery::Stop => return None,
             // The same credentials on a server that never took them.
             Recovery::Reauthenticate if self.config.endpoint.is_some() && self.stats.connections == 0 => return None,
             Recovery::Backoff(least) => delay.max(least),
-            Recovery::Reconnect if *error == Error::Reconnect => Duration::ZERO,
             Recovery::Reconnect | Recovery::Reauthenticate => delay,
         };
         self.retry_at = Some(now + delay);
@@ -68,6 +76,7 @@ impl Session {
         self.abandon_attempt(now);
         self.history.set(State::Closed, why, now);
         (self.retry_at, self.stable_at, self.upgraded, self.current) = (None, None, None, None);
+        self.postponed = Announced::Nothing;
         self.settle_all(now);
         self.events.push_back(Queued::Closed { error });
     }

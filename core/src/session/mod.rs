@@ -45,6 +45,7 @@ pub use subscriptions::SubscriptionState;
 pub use user::{SendError, SendOptions};
 
 use crate::clock::Clock;
+use crate::error::Error;
 use crate::ws::Kind;
 use crate::ws::receiver::Place;
 use attempt::Attempt;
@@ -77,6 +78,8 @@ pub struct Session {
     last_attempt: u64,
     attempt: Option<Attempt>,
     backoff: Backoff,
+    /// Attempts that failed, one after the other.
+    failures: u32,
     retry_at: Option<Instant>,
     /// When the current connection will have proved stable.
     stable_at: Option<Instant>,
@@ -105,10 +108,12 @@ pub struct Session {
     inspects: bool,
     /// The user wants it to end.
     closing: bool,
-    /// Nothing is under way but one open connection without TLS, so that only its bytes, the time in `wake`, or a call that unsets this can
-    /// change what there is to do.
+    /// Nothing is under way but one open connection without TLS: its messages need not wait for anything. Whatever may change that unsets
+    /// it.
     calm: bool,
+    /// What the last `Wait` said, as long as it is `wake_known` that nothing but new bytes has come since.
     wake: Option<Instant>,
+    wake_known: bool,
     /// The user wants another connection, once all that arrived on this one is told.
     renew: bool,
 }
@@ -164,6 +169,7 @@ impl Session {
             last_attempt: 0,
             attempt: None,
             backoff: Backoff::default(),
+            failures: 0,
             retry_at: Some(start.instant),
             stable_at: None,
             upgraded: None,
@@ -182,6 +188,7 @@ impl Session {
             closing: false,
             calm: false,
             wake: None,
+            wake_known: false,
             renew: false,
         })
     }
@@ -199,7 +206,7 @@ impl Session {
                 self.announced = Announced::Message { link: 0, kind, at, subscription: None };
                 return Output::Event;
             }
-            if !link.receiver.has_input() && self.wake.is_none_or(|at| at > now) {
+            if self.wake_known && !link.receiver.has_input() && self.wake.is_none_or(|at| at > now) {
                 return Output::Wait(self.wake);
             }
         }
@@ -207,15 +214,16 @@ impl Session {
     }
 
     fn poll_slow(&mut self, now: Instant) -> Output {
-        self.calm = false;
+        (self.calm, self.wake_known) = (false, false);
         loop {
+            if let Some(duty) = self.duties.pop_front() {
+                return duty;
+            }
             if self.announced != Announced::Nothing {
                 // The user takes his time. What he and others send meanwhile must go out all the same.
                 self.links.iter_mut().for_each(Link::encrypt);
+                self.calm = self.is_calm();
                 return Output::Event;
-            }
-            if let Some(duty) = self.duties.pop_front() {
-                return duty;
             }
             if !self.events.is_empty() {
                 self.announced = Announced::Queued;
@@ -232,17 +240,26 @@ impl Session {
                 continue;
             }
             match self.deadline() {
-                Some(due) if due <= now => self.run_timers(now, true),
+                Some(due) if due <= now => self.run_timers(now),
                 due => {
-                    self.wake = due;
-                    self.calm = !self.inspects
-                        && self.links.len() == 1
-                        && self.links[0].is_plain()
-                        && self.current == Some(0);
+                    (self.wake, self.wake_known) = (due, true);
+                    self.calm = self.is_calm();
                     return Output::Wait(due);
                 }
             }
         }
+    }
+
+    /// See `calm`.
+    fn is_calm(&self) -> bool {
+        !self.inspects
+            && !self.renew
+            && self.current == Some(0)
+            && self.links.len() == 1
+            && self.links[0].is_plain()
+            && self.duties.is_empty()
+            && self.events.is_empty()
+            && self.postponed == Announced::Nothing
     }
 
     /// Takes one thing off each connection that has something; false if none had.
@@ -257,6 +274,9 @@ impl Session {
             }
             if !self.links[index].is_paused() {
                 progress |= self.step_link(index, now);
+            } else if self.renew && self.current == Some(index) {
+                self.failed(index, Error::Reconnect, now);
+                progress = true;
             }
             if self.announced != Announced::Nothing || !self.duties.is_empty() || !self.events.is_empty() {
                 return true;
@@ -287,9 +307,7 @@ impl Session {
     /// Earliest moment at which `handle_timeout` has something to do. `Output::Wait` gives the same; this is for a driver that goes
     /// on while an event is not taken.
     pub fn timeout(&self) -> Option<Instant> {
-        // Whether the peer lives is not judged before all that it sent is parsed.
-        let links = self.links.iter().filter_map(|link| link.deadline);
-        self.own_deadlines().chain(links).min()
+        if self.announced == Announced::Nothing { self.deadline() } else { self.requests.deadline() }
     }
 
     /// Earliest moment at which something is to be done.
@@ -303,9 +321,8 @@ impl Session {
         [self.retry_at, self.stable_at, self.requests.deadline(), attempt].into_iter().flatten()
     }
 
-    /// Deals with what is due. Whether a peer is alive is judged only when all that it sent is `drained`.
-    fn run_timers(&mut self, now: Instant, drained: bool) {
-        self.calm = false;
+    /// Deals with what is due. Only when all that arrived is parsed and told: a pong, an answer or a close frame may be among it.
+    fn run_timers(&mut self, now: Instant) {
         if self.retry_at.take_if(|at| *at <= now).is_some() {
             self.start_attempt(now);
         }
@@ -313,11 +330,15 @@ impl Session {
             self.backoff.reset();
         }
         self.attempt_overdue(now);
+        self.expire_requests(now);
+        for index in 0..self.links.len() {
+            self.link_overdue(index, now);
+        }
+    }
+
+    fn expire_requests(&mut self, now: Instant) {
         while let Some(failed) = self.requests.expire(now) {
             self.request_failed(failed, now);
-        }
-        for index in 0..self.links.len() {
-            self.link_overdue(index, now, drained);
         }
     }
 
@@ -333,7 +354,7 @@ impl Session {
             age: self.history.age(now),
             epoch: self.epoch,
             retry_at: self.retry_at,
-            failures: self.backoff.failures(),
+            failures: self.failures,
             transitions: self.history.transitions(),
         }
     }

@@ -40,6 +40,7 @@ impl Session {
         }
         let Some(upgraded) = self.upgraded.take() else { return };
         self.history.set(State::Online, "restored", now);
+        self.failures = 0;
         self.stable_at = Some(now + self.config.stable_after);
         let resumed = self.stats.connections > 1;
         let lost = self.alive_until.take();
@@ -196,6 +197,10 @@ impl Link {
         debug_assert!(matches!(self.stage, Stage::Open));
         if self.sender.queued() == 0 {
             self.own.clear();
+        } else if self.own.len() >= 1024 && self.own.len().is_power_of_two() {
+            // Something always waits: find out what does not any more.
+            let first = self.sender.messages() - self.sender.unwritten().whole;
+            self.own.retain(|ordinal| *ordinal + 1 >= first);
         }
         let ordinal = self.sender.messages();
         self.own.push_back(ordinal);

@@ -50,7 +50,7 @@ pub struct Status {
     pub epoch: Epoch,
     /// When the next attempt begins, if one is waited for.
     pub retry_at: Option<Instant>,
-    /// Failed attempts since the last stable connection.
+    /// Attempts in a row that did not get online.
     pub failures: u32,
     /// The last changes of state, oldest first; at most 32.
     pub transitions: Vec<Transition>,

@@ -184,7 +184,7 @@ impl Session {
         if self.closing || self.history.state == State::Closed {
             return;
         }
-        self.closing = true;
+        (self.closing, self.renew) = (true, false);
         self.settle_all(now);
         self.retry_at = None;
         match self.current {

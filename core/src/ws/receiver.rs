@@ -102,8 +102,12 @@ pub(crate) struct Receiver {
     body: Option<Body>,
     assembly: Option<Assembly>,
     message: Vec<u8>,
+    /// Bytes of `message` that `utf8` has seen.
+    vetted: usize,
     /// Bytes at the front of `message` that were handed out already.
     delivered: usize,
+    /// What stopped the inflater. What it made before is vetted and delivered first.
+    fault: Option<ProtocolError>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -137,7 +141,9 @@ impl Receiver {
             body: None,
             assembly: None,
             message: Vec::new(),
+            vetted: 0,
             delivered: 0,
+            fault: None,
         }
     }
 
@@ -239,8 +245,11 @@ impl Receiver {
             self.delivered = 0;
         }
         loop {
-            if let Some(chunk) = self.full_chunk() {
+            if let Some(chunk) = self.vet()? {
                 return Ok(Some(chunk));
+            }
+            if let Some(fault) = self.fault.take() {
+                return Err(fault);
             }
             if let Some(body) = self.body {
                 match self.poll_body(body)? {
@@ -341,7 +350,7 @@ impl Receiver {
         });
         if header.opcode != CONTINUATION {
             recycle(&mut self.message, self.buf.base());
-            self.utf8 = Utf8Checker::default();
+            (self.vetted, self.utf8) = (0, Utf8Checker::default());
         }
         assembly.fragments += 1;
         self.buf.advance_head(header.size);
@@ -355,66 +364,50 @@ impl Receiver {
         let Some(assembly) = self.assembly.as_mut() else {
             unreachable!("a body is begun together with its assembly")
         };
+        if body.remaining == 0 {
+            if !body.fin {
+                self.body = None;
+                return Ok(Step::Again);
+            }
+            return self.end_message();
+        }
         let unread = self.buf.unread();
         let mut take = usize::try_from(body.remaining).unwrap_or(usize::MAX).min(unread.len());
         if let Some(chunk) = self.limits.chunk {
             // DEFLATE grows at most 1,032-fold, so that this step makes no more than about one chunk.
             take = take.min(if assembly.compressed { (chunk / 1032).max(16) } else { chunk });
         }
-        if take == 0 && body.remaining > 0 {
+        if take == 0 {
             return Ok(Step::NeedMore);
         }
         let before = self.message.len();
-        let max = self.limits.max_message as u64;
-        let room = (max - assembly.total.min(max)) as usize;
-        let done = take as u64 == body.remaining;
         match (&mut self.inflater, assembly.compressed) {
             (Some(inflater), true) => {
-                let limit = before + room;
-                let fault = |e| ProtocolError::inflate(&e, max);
-                inflater.inflate(&unread[..take], &mut self.message, limit).map_err(fault)?;
-                if done && body.fin {
-                    inflater.finish().map_err(fault)?;
-                }
+                let max = self.limits.max_message as u64;
+                let room = (max - assembly.total.min(max)) as usize;
+                let inflated = inflater.inflate(&unread[..take], &mut self.message, before + room);
+                self.fault = inflated.err().map(|e| ProtocolError::inflate(&e, max));
             }
             _ => self.message.extend_from_slice(&unread[..take]),
         }
-        let new = &self.message[before..];
-        if assembly.kind == Kind::Text {
-            self.utf8.push(new).map_err(|_| ProtocolError::InvalidUtf8)?;
-        }
-        assembly.total += new.len() as u64;
+        assembly.total += (self.message.len() - before) as u64;
         self.buf.advance_head(take);
-        if !done {
-            self.body = Some(Body { remaining: body.remaining - take as u64, ..body });
-            return Ok(Step::Again);
-        }
-        self.body = None;
-        if !body.fin {
-            return Ok(Step::Again);
-        }
-        self.utf8.finish().map_err(|_| ProtocolError::InvalidUtf8)?;
-        self.end_message()
+        self.body = Some(Body { remaining: body.remaining - take as u64, ..body });
+        Ok(Step::Again)
     }
 
-    /// The last byte is in `message`: what was not streamed already goes out, at most one chunk at a time.
+    /// All of a message is in `message` and vetted.
     fn end_message(&mut self) -> Result<Step, ProtocolError> {
-        let Some(Assembly { kind, streamed, .. }) = self.assembly else {
+        self.body = None;
+        self.fresh = true;
+        let Some(Assembly { kind, compressed, streamed, .. }) = self.assembly.take() else {
             unreachable!("only an assembly ends")
         };
-        if self.limits.chunk.is_some_and(|chunk| self.message.len() > chunk) {
-            // `full_chunk` takes it from here; an empty last body brings us back for the rest.
-            self.body = Some(Body { remaining: 0, fin: true });
-            if let Some(assembly) = &mut self.assembly {
-                // Inflated and finished: the empty body must not touch the inflater again.
-                assembly.compressed = false;
-            }
-            return Ok(Step::Again);
+        if let (Some(inflater), true) = (&mut self.inflater, compressed) {
+            inflater.finish().map_err(|e| ProtocolError::inflate(&e, self.limits.max_message as u64))?;
         }
-        self.assembly = None;
-        self.fresh = true;
+        self.utf8.finish().map_err(|_| ProtocolError::InvalidUtf8)?;
         let at = Place { assembled: true, start: 0, end: self.message.len() };
-        self.delivered = if streamed { self.message.len() } else { 0 };
         Ok(Step::Done(if streamed {
             Inbound::Chunk { kind, at, last: true }
         } else {
@@ -422,21 +415,34 @@ impl Receiver {
         }))
     }
 
-    /// A chunk, once more than one is there: so that chunks are the same however the bytes were cut, and a message of
-    /// just one is delivered whole.
-    fn full_chunk(&mut self) -> Option<Inbound> {
-        let chunk = self.limits.chunk?;
-        let assembly = self.assembly.as_mut()?;
-        if self.message.len() <= chunk {
-            return None;
+    /// Checks what is new in `message`, and hands out a chunk once there is more than one. It goes from one possible chunk to the
+    /// next, so that chunks and faults come in the same order however the bytes were cut.
+    fn vet(&mut self) -> Result<Option<Inbound>, ProtocolError> {
+        let Some(assembly) = self.assembly.as_mut() else { return Ok(None) };
+        loop {
+            let mut end = self.message.len();
+            if let Some(chunk) = self.limits.chunk {
+                if self.vetted > chunk {
+                    let end = match assembly.kind {
+                        Kind::Text => utf8::boundary(&self.message[..chunk]),
+                        Kind::Binary => chunk,
+                    };
+                    assembly.streamed = true;
+                    self.delivered = end;
+                    self.vetted -= end;
+                    let at = Place { assembled: true, start: 0, end };
+                    return Ok(Some(Inbound::Chunk { kind: assembly.kind, at, last: false }));
+                }
+                end = end.min(chunk + 1);
+            }
+            if self.vetted == end {
+                return Ok(None);
+            }
+            if assembly.kind == Kind::Text {
+                self.utf8.push(&self.message[self.vetted..end]).map_err(|_| ProtocolError::InvalidUtf8)?;
+            }
+            self.vetted = end;
         }
-        let end = match assembly.kind {
-            Kind::Text => utf8::boundary(&self.message[..chunk]),
-            Kind::Binary => chunk,
-        };
-        assembly.streamed = true;
-        self.delivered = end;
-        Some(Inbound::Chunk { kind: assembly.kind, at: Place { assembled: true, start: 0, end }, last: false })
     }
 }
 

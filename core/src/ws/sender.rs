@@ -5,7 +5,7 @@
 //! them, so that a pong need not wait for megabytes of data.
 
 use super::deflate::Deflater;
-use super::frame::{self, BINARY, CONTINUATION, FIN, MAX_HEADER, RSV1, TEXT};
+use super::frame::{self, BINARY, CLOSE, CONTINUATION, FIN, MAX_HEADER, RSV1, TEXT};
 use super::mask::{self, MaskKeys};
 use super::receiver::Kind;
 use std::collections::VecDeque;
@@ -131,7 +131,7 @@ impl Sender {
         self.frame(FIN | first, payload);
     }
 
-    /// Encodes a close, ping or pong frame. It goes in front of the rest of a fragmented message that is still being written.
+    /// Encodes a ping or pong frame. It goes in front of the rest of a fragmented message that is still being written.
     ///
     /// # Panics
     /// If the payload is longer than the 125 bytes that RFC 6455 section 5.5 allows: callers build or received it.
@@ -149,6 +149,19 @@ impl Sender {
         }
     }
 
+    /// Encodes a close frame, after all that was sent: nothing may follow it (RFC 6455 section 5.5.1).
+    pub(crate) fn close(&mut self, payload: &[u8]) {
+        self.seams.clear();
+        self.frame(FIN | CLOSE, payload);
+    }
+
+    /// Takes back all frames that were not begun to be written.
+    pub(crate) fn cut(&mut self) {
+        let begun = frames(&self.bytes[..self.tail]).find(|(at, size)| at + size >= self.head);
+        self.tail = begun.map_or(self.head, |(at, size)| at + size);
+        self.seams.clear();
+    }
+
     /// Encodes one frame at the end.
     #[inline]
     fn frame(&mut self, first: u8, payload: &[u8]) {
@@ -160,10 +173,12 @@ impl Sender {
         }
         let end = self.tail + size + payload.len();
         let out = &mut self.bytes[self.tail..end];
-        if let (6, [a, b, c, d, e, f, body @ ..]) = (size, &mut *out) {
-            (*a, *b) = (first, 0x80 | payload.len() as u8);
-            [*c, *d, *e, *f] = key;
-            mask::copy_masked(body, payload, key);
+        if let (6, Some((header, body))) = (size, out.split_first_chunk_mut::<6>()) {
+            // As one number, so that it is written in one go.
+            let key = u64::from(u32::from_le_bytes(key));
+            let bytes = key << 16 | (0x80 | payload.len() as u64) << 8 | u64::from(first);
+            header.copy_from_slice(&bytes.to_le_bytes()[..6]);
+            mask::copy_masked(body, payload, (key as u32).to_le_bytes());
         } else {
             let mut header = [0; MAX_HEADER];
             frame::write_masked(&mut header, first, payload.len(), key);

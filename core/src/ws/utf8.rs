@@ -50,26 +50,42 @@ impl Utf8Checker {
     }
 }
 
-/// Whether `bytes` is UTF-8 as a whole. Short ASCII, which is most of what feeds carry, is settled without a call.
+/// Whether `bytes` is UTF-8 as a whole. Short ASCII, which is most of what feeds carry, is settled before simdutf8 would have begun.
 #[inline]
 pub(crate) fn is_utf8(bytes: &[u8]) -> bool {
-    if bytes.len() <= 1024 && is_ascii(bytes) {
-        return true;
-    }
-    simdutf8::basic::from_utf8(bytes).is_ok()
+    (bytes.len() <= 256 && is_ascii(bytes)) || simdutf8::basic::from_utf8(bytes).is_ok()
 }
 
-/// `<[u8]>::is_ascii` of the standard library takes its slow path for lengths that are no multiple of a word; this one
-/// reads the last word twice instead.
+/// Whether all bytes are below 0x80. `<[u8]>::is_ascii` of the standard library goes byte by byte where a length is no multiple of
+/// a word; this reads the last bytes twice instead, and the loop becomes vector code.
 #[inline]
 fn is_ascii(bytes: &[u8]) -> bool {
     const HIGH: u64 = 0x8080_8080_8080_8080;
-    let word = |b: &[u8; 8]| u64::from_ne_bytes(*b);
-    let (Some(_), Some(last)) = (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) else {
-        return bytes.iter().fold(0, |acc, b| acc | b) < 0x80;
-    };
-    let (words, _) = bytes.as_chunks::<8>();
-    words.iter().fold(word(last), |acc, w| acc | word(w)) & HIGH == 0
+    const HIGH_WIDE: u128 = (HIGH as u128) << 64 | HIGH as u128;
+    if let Some(last) = bytes.last_chunk::<32>() {
+        return is_ascii_32(last, bytes);
+    }
+    // The two ends of what is shorter than both together: they overlap in the middle.
+    if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
+        return (u128::from_ne_bytes(*first) | u128::from_ne_bytes(*last)) & HIGH_WIDE == 0;
+    }
+    if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
+        return (u64::from_ne_bytes(*first) | u64::from_ne_bytes(*last)) & HIGH == 0;
+    }
+    bytes.iter().fold(0, |seen, byte| seen | byte) < 0x80
+}
+
+/// [`is_ascii`] of 32 bytes and more. Not inlined: in the midst of other code the compiler makes single bytes of the loop.
+#[inline(never)]
+fn is_ascii_32(last: &[u8; 32], bytes: &[u8]) -> bool {
+    let mut seen = *last;
+    for block in bytes.as_chunks::<32>().0 {
+        #[expect(clippy::needless_range_loop, reason = "this form becomes vector code, zipped iterators do not")]
+        for i in 0..32 {
+            seen[i] |= block[i];
+        }
+    }
+    seen.iter().fold(0, |seen, byte| seen | byte) < 0x80
 }
 
 /// How many bytes of `bytes` are whole characters, taking for granted that they are UTF-8: all but up to three bytes
@@ -137,10 +153,10 @@ mod tests {
 
     #[test]
     fn ascii_of_every_length() {
-        for len in 0..300 {
+        for len in (0..300).chain([4095, 4096, 4097]) {
             let mut text = vec![b'x'; len];
             assert!(is_utf8(&text));
-            for at in 0..len {
+            for at in (0..len).step_by(1 + len / 500) {
                 text[at] = 0xff;
                 assert!(!is_utf8(&text), "length {len}, bad byte at {at}");
                 text[at] = b'x';

@@ -209,8 +209,11 @@ fn run(
         } else {
             reserve(out, room, limit);
             out.resize(start + room, 0);
+            let before = stream.total_out();
             let step = advance(stream, input, &mut out[start..]);
-            out.truncate(start + step.as_ref().map_or(0, |step| step.produced));
+            // What came out before a fault is kept: what a caller sees must not depend on how the input was cut.
+            let produced = usize::try_from(stream.total_out() - before).unwrap_or(room);
+            out.truncate(start + produced.min(room));
             step?
         };
         *input = &input[step.consumed..];

@@ -1,0 +1,357 @@
+//! A session under test: virtual time, connections in memory, and a peer that is nothing but functions of bytes.
+
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of this")]
+
+use everwire_core::{Clock, Config, ConnId, Disconnect, Output, OwnedEvent, Session};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant, SystemTime};
+
+pub const FIN: u8 = 0x80;
+pub const RSV1: u8 = 0x40;
+pub const CONT: u8 = 0;
+pub const TEXT: u8 = 1;
+pub const BINARY: u8 = 2;
+pub const CLOSE: u8 = 8;
+pub const PING: u8 = 9;
+pub const PONG: u8 = 10;
+
+/// Outputs in a row after which a session is taken to go in circles.
+const LIVELOCK: usize = 10_000;
+
+pub const fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+pub const fn millis(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+/// The one moment that all virtual time is counted from; the wall clock then shows 2026-01-01 00:00:00.
+#[expect(clippy::disallowed_methods, reason = "virtual time needs some moment to count from")]
+pub fn start() -> Clock {
+    static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+    let instant = *START.get_or_init(Instant::now);
+    Clock { instant, system: SystemTime::UNIX_EPOCH + secs(1_767_225_600) }
+}
+
+/// A configuration without pings, and with buffers small enough that tests reach their ends.
+pub fn config() -> Config {
+    Config::new("ws://127.0.0.1:9/feed").unwrap().ping_interval(None).handshake_limits(1024, 50).recv_buffer(8192)
+}
+
+/// One connection as the driver has it.
+#[derive(Debug)]
+pub struct Conn {
+    pub id: ConnId,
+    pub addr: SocketAddr,
+    /// All that the client wrote.
+    pub written: Vec<u8>,
+    /// The session wants it dropped.
+    pub dropped: bool,
+}
+
+/// A driver that does nothing by itself except obey.
+#[derive(Debug)]
+pub struct Harness {
+    pub s: Session,
+    pub now: Instant,
+    pub conns: Vec<Conn>,
+    pub events: Vec<OwnedEvent>,
+    /// `Provide` and `Resolve`, as they came.
+    pub asked: Vec<Output>,
+    /// Whether events are taken as soon as they are announced.
+    pub takes: bool,
+}
+
+impl Harness {
+    pub fn new(config: Config) -> Self {
+        Self::seeded(config, [7; 32])
+    }
+
+    pub fn seeded(config: Config, seed: [u8; 32]) -> Self {
+        let s = Session::new(config, start(), seed).unwrap();
+        Self { s, now: start().instant, conns: vec![], events: vec![], asked: vec![], takes: true }
+    }
+
+    /// A harness whose first connection is online, its events forgotten.
+    pub fn online(config: Config) -> Self {
+        let mut h = Self::new(config);
+        h.run();
+        h.open(0);
+        assert!(matches!(h.events.pop(), Some(OwnedEvent::Online { .. })), "{:?}", h.events);
+        assert!(h.events.is_empty());
+        h
+    }
+
+    /// Polls until there is nothing left to do but wait, and says what for.
+    pub fn run(&mut self) -> Output {
+        for _ in 0..LIVELOCK {
+            match self.s.poll_output(self.now) {
+                Output::Connect(id, addr) => {
+                    assert!(self.conns.iter().all(|conn| conn.id < id), "ids count up");
+                    self.conns.push(Conn { id, addr, written: vec![], dropped: false });
+                }
+                Output::Disconnect(id) => {
+                    let conn = self.conns.iter_mut().find(|conn| conn.id == id).expect("a known connection");
+                    assert!(!conn.dropped, "dropped twice");
+                    conn.dropped = true;
+                }
+                asked @ (Output::Provide(_) | Output::Resolve(_)) => self.asked.push(asked),
+                Output::Event if self.takes => {
+                    let event = self.s.event().expect("an announced event is there").to_owned();
+                    self.events.push(event);
+                }
+                Output::Event => return Output::Event,
+                Output::Wait(due) => {
+                    assert!(due.is_none_or(|due| due > self.now), "waits for what is over");
+                    return Output::Wait(due);
+                }
+                Output::Closed => return Output::Closed,
+            }
+        }
+        panic!("livelock: {LIVELOCK} outputs without a wait; {:?}", self.s.status(self.now));
+    }
+
+    /// TCP is connected, the handshake made.
+    pub fn open(&mut self, conn: usize) {
+        self.connect(conn);
+        let response = accept(&self.conns[conn].written, "");
+        self.feed(conn, &response);
+    }
+
+    /// TCP is connected, the request written.
+    pub fn connect(&mut self, conn: usize) {
+        self.s.handle_connected(self.conns[conn].id, self.now);
+        self.run();
+        self.flush(conn);
+    }
+
+    /// Writes all that is to be written.
+    pub fn flush(&mut self, conn: usize) {
+        self.flush_up_to(conn, usize::MAX);
+    }
+
+    /// Writes at most `max` bytes; how many it were.
+    pub fn flush_up_to(&mut self, conn: usize, max: usize) -> usize {
+        let mut left = max;
+        for _ in 0..LIVELOCK {
+            let Conn { id, written, .. } = &mut self.conns[conn];
+            let bytes = self.s.transmit(*id);
+            let len = bytes.len().min(left);
+            if len == 0 {
+                return max - left;
+            }
+            written.extend_from_slice(&bytes[..len]);
+            self.s.handle_transmitted(*id, len, self.now);
+            left -= len;
+            self.run();
+        }
+        panic!("livelock: there is always more to write");
+    }
+
+    /// Lets these bytes arrive, in reads as long as the session takes them; what the client has to say to it is written.
+    pub fn feed(&mut self, conn: usize, bytes: &[u8]) {
+        let fed = self.feed_silently(conn, bytes);
+        assert!(fed == bytes.len() || self.conns[conn].dropped, "it stopped reading at byte {fed}");
+        self.flush(conn);
+    }
+
+    /// The same without writing: how many bytes the session took.
+    pub fn feed_silently(&mut self, conn: usize, mut bytes: &[u8]) -> usize {
+        let (id, all) = (self.conns[conn].id, bytes.len());
+        while !bytes.is_empty() {
+            let room = self.s.recv_buffer(id);
+            let len = room.len().min(bytes.len());
+            if len == 0 {
+                break;
+            }
+            room[..len].copy_from_slice(&bytes[..len]);
+            self.s.handle_received(id, len, self.now);
+            bytes = &bytes[len..];
+            self.run();
+        }
+        all - bytes.len()
+    }
+
+    pub fn eof(&mut self, conn: usize) -> Output {
+        self.s.handle_disconnected(self.conns[conn].id, Disconnect::Eof, self.now);
+        self.run()
+    }
+
+    /// Time passes, with every deadline on the way kept.
+    pub fn advance(&mut self, by: Duration) -> Output {
+        let end = self.now + by;
+        for _ in 0..LIVELOCK {
+            match self.run() {
+                Output::Wait(Some(due)) if due <= end => self.now = due,
+                _ => {
+                    self.now = end;
+                    return self.run();
+                }
+            }
+        }
+        panic!("livelock: {LIVELOCK} deadlines in {by:?}");
+    }
+
+    /// Time passes until there is another connection to be opened; its index.
+    pub fn next_conn(&mut self) -> usize {
+        let before = self.conns.len();
+        for _ in 0..LIVELOCK {
+            let output = self.run();
+            if self.conns.len() > before {
+                return before;
+            }
+            let Output::Wait(Some(due)) = output else { panic!("no attempt is to come: {output:?}") };
+            self.now = due;
+        }
+        panic!("livelock: no attempt is made");
+    }
+
+    /// The events since the last call.
+    pub fn told(&mut self) -> Vec<OwnedEvent> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// The client's whole frames on a connection: first byte and unmasked payload.
+    pub fn frames(&self, conn: usize) -> Vec<(u8, Vec<u8>)> {
+        frames(after_head(&self.conns[conn].written)).0
+    }
+
+    /// The whole texts among them.
+    pub fn texts(&self, conn: usize) -> Vec<String> {
+        let texts = self.frames(conn).into_iter().filter(|(first, _)| *first == FIN | TEXT);
+        texts.map(|(_, payload)| String::from_utf8(payload).unwrap()).collect()
+    }
+
+    /// Code and reason of the close frame that the client's side of a connection ends with.
+    pub fn close_frame(&self, conn: usize) -> Option<(u16, String)> {
+        let (first, payload) = self.frames(conn).pop()?;
+        let (code, reason) = payload.split_first_chunk().filter(|_| first == FIN | CLOSE)?;
+        Some((u16::from_be_bytes(*code), String::from_utf8(reason.to_vec()).unwrap()))
+    }
+}
+
+/// The response that accepts `request`, with more header lines (each ending in a line end).
+pub fn accept(request: &[u8], more: &str) -> Vec<u8> {
+    let key = header(request, "Sec-WebSocket-Key").expect("a handshake");
+    let accept = tungstenite::handshake::derive_accept_key(key.as_bytes());
+    format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {accept}\r\n{more}\r\n"
+    )
+    .into_bytes()
+}
+
+/// The value of a header of a request.
+pub fn header(request: &[u8], name: &str) -> Option<String> {
+    let head = &request[..request.len() - after_head(request).len()];
+    let head = std::str::from_utf8(head).expect("a head is ASCII");
+    let mut fields = head.lines().skip(1).filter_map(|line| line.split_once(": "));
+    fields.find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.to_owned())
+}
+
+/// What follows on an HTTP head; nothing as long as that is not complete.
+pub fn after_head(bytes: &[u8]) -> &[u8] {
+    bytes.windows(4).position(|window| window == b"\r\n\r\n").map_or(&[], |at| &bytes[at + 4..])
+}
+
+/// A server's frame.
+pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![first];
+    match payload.len() {
+        len @ 0..126 => frame.push(len as u8),
+        len @ 126..0x1_0000 => {
+            frame.push(126);
+            frame.extend((len as u16).to_be_bytes());
+        }
+        len => {
+            frame.push(127);
+            frame.extend((len as u64).to_be_bytes());
+        }
+    }
+    frame.extend_from_slice(payload);
+    frame
+}
+
+pub fn text(text: &str) -> Vec<u8> {
+    frame(FIN | TEXT, text.as_bytes())
+}
+
+/// A server's close frame.
+pub fn close(code: u16, reason: &str) -> Vec<u8> {
+    frame(FIN | CLOSE, &[&code.to_be_bytes(), reason.as_bytes()].concat())
+}
+
+/// The whole client frames that `bytes` begins with, unmasked, and how many bytes are left of one that is not.
+pub fn frames(mut bytes: &[u8]) -> (Vec<(u8, Vec<u8>)>, usize) {
+    let mut frames = vec![];
+    while let Some((first, payload, size)) = client_frame(bytes) {
+        frames.push((first, payload));
+        bytes = &bytes[size..];
+    }
+    (frames, bytes.len())
+}
+
+fn client_frame(bytes: &[u8]) -> Option<(u8, Vec<u8>, usize)> {
+    let (&[first, second], rest) = bytes.split_first_chunk::<2>()?;
+    assert!(second & 0x80 != 0, "a client masks");
+    assert!(matches!(first & 0xf, CONT | TEXT | BINARY | CLOSE | PING | PONG), "opcode {first:#x}");
+    let (len, rest) = match second & 0x7f {
+        126 => rest.split_first_chunk().map(|(len, rest)| (u16::from_be_bytes(*len) as usize, rest))?,
+        127 => rest.split_first_chunk().map(|(len, rest)| (u64::from_be_bytes(*len) as usize, rest))?,
+        short => (short as usize, rest),
+    };
+    let (key, rest) = rest.split_first_chunk::<4>()?;
+    let masked = rest.get(..len)?;
+    let payload = masked.iter().enumerate().map(|(i, byte)| byte ^ key[i % 4]).collect();
+    Some((first, payload, bytes.len() - rest.len() + len))
+}
+
+/// Ids and channels of the subscribe calls among JSON-RPC texts.
+pub fn calls(texts: &[String], method: &str) -> Vec<(u64, Vec<String>)> {
+    let calls = texts.iter().map(|text| serde_json::from_str::<serde_json::Value>(text).expect("JSON"));
+    let calls = calls.filter(|call| call["method"] == method).map(|call| {
+        let channels = call["params"]["channels"].as_array().expect("channels");
+        let channels = channels.iter().map(|channel| channel.as_str().unwrap().to_owned()).collect();
+        (call["id"].as_u64().unwrap(), channels)
+    });
+    calls.collect()
+}
+
+/// A JSON-RPC response.
+pub fn result(id: u64, result: &str) -> Vec<u8> {
+    text(&format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#))
+}
+
+pub fn rpc_error(id: u64, message: &str) -> Vec<u8> {
+    text(&format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":7,"message":"{message}"}}}}"#))
+}
+
+/// A JSON-RPC notification.
+pub fn notification(channel: &str, data: u32) -> Vec<u8> {
+    text(&format!(r#"{{"jsonrpc":"2.0","method":"subscription","params":{{"channel":"{channel}","data":{data}}}}}"#))
+}
+
+/// Confirms every subscribe call that the client made on a connection after the first `seen` texts; how many texts there are then.
+pub fn confirm(h: &mut Harness, conn: usize, seen: usize) -> usize {
+    let texts = h.texts(conn);
+    for (id, channels) in calls(&texts[seen..], "subscribe") {
+        let channels = serde_json::to_string(&channels).unwrap();
+        h.feed(conn, &result(id, &channels));
+    }
+    texts.len()
+}
+
+/// Runs `test` on a thread of its own, and fails when it has not ended in time: for what would never end if it were wrong.
+#[expect(clippy::disallowed_methods, reason = "an endless loop is only seen from outside it")]
+pub fn ends(test: impl FnOnce() + Send + 'static) {
+    let (done, waits) = std::sync::mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        test();
+        let _ = done.send(());
+    });
+    match waits.recv_timeout(secs(20)) {
+        Err(std::sync::mpsc::RecvTimeoutError::Timeout) => panic!("it does not end"),
+        _ => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+    }
+}
