@@ -6,7 +6,7 @@ use common::*;
 use everwire_core::ws::Limits;
 use everwire_core::ws::deflate::DeflateConfig;
 use everwire_core::{
-    CloseCode, Config, Error, JsonRpc, Message, Output, OwnedEvent, Request, RequestOptions, SendError, SendOptions,
+    CloseCode, Config, Error, JsonRpc, Message, OwnedEvent, Request, RequestOptions, SendError, SendOptions,
 };
 
 /// The error that `bytes` end a connection with, and the close frame that the peer is sent for it.
@@ -153,12 +153,12 @@ fn a_slow_user_stops_the_reads_and_nothing_grows() {
     let bytes = text(&"x".repeat(100)).repeat(1000);
     let taken = h.feed_silently(0, &bytes);
     assert!(taken <= 8192);
-    assert_eq!(h.run(), Output::Event);
+    assert_eq!(h.run(), Stop::Event);
     // Hours go by, with every deadline kept as a driver does.
     for _ in 0..1000 {
         h.now += secs(10);
         h.s.handle_timeout(h.now);
-        assert_eq!(h.run(), Output::Event);
+        assert_eq!(h.run(), Stop::Event);
         assert!(h.s.recv_buffer(h.conns[0].id).is_empty());
         h.flush(0);
     }
@@ -182,7 +182,7 @@ fn a_user_who_does_not_take_a_failure_makes_no_more_of_them() {
     for _ in 0..1000 {
         h.now += secs(60);
         h.s.handle_timeout(h.now);
-        assert_eq!(h.run(), Output::Event);
+        assert_eq!(h.run(), Stop::Event);
     }
     h.takes = true;
     let mut failed = 0;

@@ -123,7 +123,9 @@ impl Driver {
                 Output::Event if held => {
                     self.now = clock();
                     let timeout = session.timeout();
-                    if !self.poll_io(cx, session) && !self.poll_timer(cx, session, timeout) {
+                    let progress = self.poll_io(cx, session) || self.poll_timer(cx, session, timeout);
+                    inner.settle();
+                    if !progress {
                         return Poll::Pending;
                     }
                 }
@@ -155,7 +157,9 @@ impl Driver {
                 Output::Disconnect(id) => self.sockets.retain(|(socket, _)| *socket != id),
                 Output::Wait(deadline) => {
                     self.now = clock();
-                    if !self.poll_io(cx, session) && !self.poll_timer(cx, session, deadline) {
+                    let progress = self.poll_io(cx, session) || self.poll_timer(cx, session, deadline);
+                    inner.settle();
+                    if !progress {
                         return Poll::Pending;
                     }
                 }

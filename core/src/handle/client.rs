@@ -31,7 +31,7 @@ impl Drop for Alive {
         let now = self.0.now();
         let mut inner = self.0.lock();
         inner.session.close(CloseCode::Normal, "", now);
-        inner.wake();
+        inner.acted();
     }
 }
 
@@ -68,8 +68,22 @@ impl Client {
         let now = self.shared.now();
         let mut inner = self.shared.lock();
         let sent = inner.session.send(message.into(), options, now);
-        inner.wake();
+        inner.acted();
         sent
+    }
+
+    /// Waits, after [`SendError::Full`], until less than half of the send buffer waits to be written, or the session is not online (then the
+    /// next `send` says so).
+    pub async fn writable(&self) {
+        std::future::poll_fn(|cx| {
+            let mut inner = self.shared.lock();
+            if inner.session.has_room() || inner.session.state() != State::Online {
+                return Poll::Ready(());
+            }
+            inner.room.push(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
     }
 
     /// Makes a request with the default options; await the answer.
@@ -86,8 +100,9 @@ impl Client {
         let made = inner.session.request(request, options, now);
         if let Ok(id) = made {
             inner.slots.insert(id, slot.clone());
+            inner.session.watch(id);
         }
-        inner.wake();
+        inner.acted();
         drop(inner);
         ResponseFuture { shared: self.shared.clone(), made, slot }
     }
@@ -98,7 +113,7 @@ impl Client {
         let now = self.shared.now();
         let mut inner = self.shared.lock();
         let id = inner.session.subscribe(topic, now);
-        inner.wake();
+        inner.acted();
         id
     }
 
@@ -107,7 +122,7 @@ impl Client {
         let now = self.shared.now();
         let mut inner = self.shared.lock();
         let known = inner.session.unsubscribe(id, now);
-        inner.wake();
+        inner.acted();
         known
     }
 
@@ -116,7 +131,7 @@ impl Client {
         let now = self.shared.now();
         let mut inner = self.shared.lock();
         inner.session.reconnect(now);
-        inner.wake();
+        inner.acted();
     }
 
     /// Ends the session with a close handshake: [`Session::close`](crate::Session::close).
@@ -124,7 +139,7 @@ impl Client {
         let now = self.shared.now();
         let mut inner = self.shared.lock();
         inner.session.close(code, reason, now);
-        inner.wake();
+        inner.acted();
     }
 
     /// State of the session.
@@ -203,7 +218,7 @@ impl Drop for ResponseFuture {
         // Still there means: neither answered nor failed.
         if inner.slots.contains_key(&id) {
             inner.session.cancel(id, now);
-            inner.wake();
+            inner.acted();
         }
     }
 }

@@ -4,7 +4,7 @@ mod client;
 
 pub use client::{Alive, Client, RequestError, ResponseFuture};
 
-use crate::session::{Event, Lease, OwnedOutcome, RequestId, Session, Unanswered};
+use crate::session::{Event, Lease, OwnedOutcome, RequestId, Session, State, Unanswered};
 use client::Slot;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -28,12 +28,14 @@ pub struct Inner {
     slots: BTreeMap<RequestId, Arc<Slot>>,
     /// The driver's task, while it sleeps.
     driver: Option<Waker>,
+    /// Tasks that wait for room in the send buffer.
+    room: Vec<Waker>,
 }
 
 impl Shared {
     /// Shares a session. `now` reads the clock that the driver passes to it.
     pub fn new(session: Session, now: fn() -> Instant) -> Arc<Self> {
-        let inner = Inner { session, slots: BTreeMap::new(), driver: None };
+        let inner = Inner { session, slots: BTreeMap::new(), driver: None, room: Vec::new() };
         Arc::new(Self { inner: Mutex::new(inner), now })
     }
 
@@ -81,13 +83,29 @@ impl Inner {
     /// There is no driver any more: ends the session without a handshake, and every await on it.
     pub fn abandon(&mut self, now: Instant) {
         self.session.abort(now);
+        self.settle();
         for (_, slot) in std::mem::take(&mut self.slots) {
-            // Whatever the session knew of it is in its queue, which nobody will read.
+            // Only an answer that arrived and was not told can be left.
             slot.fill(OwnedOutcome::SentUnknown(Unanswered::Closed));
         }
     }
 
-    fn wake(&self) {
+    /// Tells those who wait what needs no event to be told: requests that failed, room in the send buffer. For drivers, after they moved
+    /// anything.
+    pub fn settle(&mut self) {
+        while let Some((id, outcome)) = self.session.take_failed() {
+            if let Some(slot) = self.slots.remove(&id) {
+                slot.fill(outcome);
+            }
+        }
+        if !self.room.is_empty() && (self.session.has_room() || self.session.state() != State::Online) {
+            self.room.drain(..).for_each(Waker::wake);
+        }
+    }
+
+    /// A handle gave the session something to do.
+    fn acted(&mut self) {
+        self.settle();
         if let Some(driver) = &self.driver {
             driver.wake_by_ref();
         }

@@ -1,5 +1,6 @@
 //! The driver's side of the session: what it reports.
 
+use super::lease::Queued;
 use super::link::Stage;
 use super::output::{ConnId, Output};
 use super::{Announced, Session};
@@ -61,6 +62,22 @@ impl Session {
         if let Some(index) = self.link_index(conn) {
             self.stats.bytes_sent += len as u64;
             self.links[index].transmitted(len);
+            if self.refused && self.current == Some(index) {
+                self.check_room();
+            }
         }
+    }
+
+    /// Says that there is room again, once that is so to an extent that makes it worth it.
+    fn check_room(&mut self) {
+        if self.has_room() {
+            (self.refused, self.calm) = (false, false);
+            self.events.push_back(Queued::Writable);
+        }
+    }
+
+    /// Whether less than half of the send buffer waits to be written.
+    pub(crate) fn has_room(&self) -> bool {
+        self.queued() <= self.config.send_buffer / 2
     }
 }

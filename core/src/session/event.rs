@@ -121,6 +121,8 @@ pub enum Event<'a> {
         /// The connection's epoch.
         epoch: Epoch,
     },
+    /// After [`SendError::Full`](crate::SendError::Full): there is room again, for half of `Config::send_buffer` at least.
+    Writable,
     /// The connection is lost.
     Lost {
         /// Its epoch.
@@ -217,6 +219,7 @@ pub enum OwnedEvent {
     Rejected { id: SubscriptionId, topic: String, reason: String, epoch: Epoch },
     Gap(Gap),
     Pong { rtt: Duration, epoch: Epoch },
+    Writable,
     Lost { epoch: Epoch, error: Error, retry_at: Option<Instant>, unsent: Unsent },
     AttemptFailed { failures: u32, error: Error, retry_at: Option<Instant> },
     Closed { error: Option<Error> },
@@ -259,6 +262,7 @@ impl Event<'_> {
             },
             Self::Gap(gap) => OwnedEvent::Gap((*gap).clone()),
             Self::Pong { rtt, epoch } => OwnedEvent::Pong { rtt: *rtt, epoch: *epoch },
+            Self::Writable => OwnedEvent::Writable,
             Self::Lost { epoch, error, retry_at, unsent } => OwnedEvent::Lost {
                 epoch: *epoch,
                 error: (*error).clone(),

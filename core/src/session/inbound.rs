@@ -72,6 +72,7 @@ impl Session {
                 let ok = result.is_ok();
                 if self.requests.is_users(id) {
                     self.requests.settle(id);
+                    self.watched.remove(&RequestId(id));
                     return Announced::Response { link: index, id: RequestId(id), ok, at: part };
                 }
                 match self.requests.settle(id) {

@@ -21,6 +21,7 @@ pub(crate) enum Queued {
     Rejected { id: SubscriptionId, topic: String, reason: String, epoch: Epoch },
     Gap(Gap),
     Pong { rtt: Duration, epoch: Epoch },
+    Writable,
     Lost { epoch: Epoch, error: Error, retry_at: Option<Instant>, unsent: Unsent },
     AttemptFailed { failures: u32, error: Error, retry_at: Option<Instant> },
     Closed { error: Option<Error> },
@@ -143,6 +144,7 @@ impl Queued {
             }
             Self::Gap(gap) => Event::Gap(gap),
             Self::Pong { rtt, epoch } => Event::Pong { rtt: *rtt, epoch: *epoch },
+            Self::Writable => Event::Writable,
             Self::Lost { epoch, error, retry_at, unsent } => {
                 Event::Lost { epoch: *epoch, error, retry_at: *retry_at, unsent }
             }

@@ -374,6 +374,12 @@ impl Link {
         }
     }
 
+    /// Whether a message of `len` bytes must not join what waits to be written. Pongs do not count: they have room of their own.
+    pub(crate) fn is_full(&self, len: usize, limit: usize) -> bool {
+        let queued = self.sender.queued().saturating_sub(self.pongs);
+        queued > 0 && queued + len > limit
+    }
+
     pub(crate) fn ping(&mut self, payload: [u8; 8]) {
         self.sender.control(PING, &payload);
     }

@@ -2,6 +2,7 @@
 
 use super::event::{SendId, Unanswered, Unsent};
 use super::lease::Queued;
+use super::requests::Failed;
 use super::status::State;
 use super::{Announced, Link, Session};
 use crate::error::{Error, Recovery};
@@ -22,7 +23,7 @@ impl Session {
         if self.current.take_if(|current| *current == index).is_none() {
             return;
         }
-        (self.stable_at, self.upgraded, self.renew) = (None, None, false);
+        (self.stable_at, self.upgraded, self.renew, self.refused) = (None, None, false, false);
         self.restoring = 0;
         if self.history.state != State::Online {
             // It never was of use.
@@ -85,6 +86,14 @@ impl Session {
     pub fn abort(&mut self, now: Instant) {
         self.calm = false;
         self.closing = true;
+        if let Some(index) = self.current {
+            // Nothing more will be written: what was not is known.
+            let sender = &self.links[index].sender;
+            let failed = self.requests.lost(self.links[index].id, sender.messages(), sender.unwritten());
+            for failed in failed {
+                self.request_failed(Failed { why: Unanswered::Closed, ..failed }, now);
+            }
+        }
         self.finish(None, now);
         for link in &mut self.links {
             link.retire(None, now, false);

@@ -56,7 +56,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use requests::Requests;
 use status::History;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Instant;
 use subscriptions::Subscriptions;
 
@@ -94,6 +94,12 @@ pub struct Session {
     /// Requests that restore subscriptions and are not answered.
     restoring: usize,
     last_send: u64,
+
+    /// Requests whose failure a handle wants to be told of out of order, and those that failed.
+    watched: BTreeSet<RequestId>,
+    watched_failed: Vec<(RequestId, OwnedOutcome)>,
+    /// The user was told that the send buffer is full, and waits to hear that it is not.
+    refused: bool,
 
     duties: VecDeque<Output>,
     events: VecDeque<Queued>,
@@ -179,6 +185,9 @@ impl Session {
             subscriptions: Subscriptions::default(),
             restoring: 0,
             last_send: 0,
+            watched: BTreeSet::new(),
+            watched_failed: Vec::new(),
+            refused: false,
             duties: VecDeque::new(),
             events: VecDeque::new(),
             announced: Announced::Nothing,

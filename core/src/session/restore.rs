@@ -1,6 +1,6 @@
 //! A connection is there: subscriptions are restored, then the user may send.
 
-use super::event::{Gap, Unanswered};
+use super::event::{Gap, OwnedOutcome, Unanswered};
 use super::lease::Queued;
 use super::link::{Link, Stage};
 use super::requests::{Failed, Live, OnDisconnect, What};
@@ -170,10 +170,25 @@ impl Session {
         self.events.extend(gaps.into_iter().map(Queued::Gap));
     }
 
+    /// If this request fails, that is told by [`take_failed`](Self::take_failed) at once and not by an event in its turn: whoever
+    /// awaits it must not hang on events that he does not take.
+    pub(crate) fn watch(&mut self, id: RequestId) {
+        self.watched.insert(id);
+    }
+
+    /// A watched request that failed.
+    pub(crate) fn take_failed(&mut self) -> Option<(RequestId, OwnedOutcome)> {
+        self.watched_failed.pop()
+    }
+
     /// A request ended without an answer.
     pub(super) fn request_failed(&mut self, failed: Failed, now: Instant) {
         let Failed { id, what, maybe_sent, why } = failed;
         match what {
+            What::User if self.watched.remove(&RequestId(id)) => {
+                let outcome = if maybe_sent { OwnedOutcome::SentUnknown(why) } else { OwnedOutcome::NotSent(why) };
+                self.watched_failed.push((RequestId(id), outcome));
+            }
             What::User => self.events.push_back(Queued::Unanswered { id: RequestId(id), maybe_sent, why }),
             What::Unsubscribe => {}
             What::Subscribe { topics, restore } if why == Unanswered::Timeout => {

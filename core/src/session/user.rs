@@ -32,7 +32,8 @@ impl Default for SendOptions {
 pub enum SendError {
     /// There is no connection that is online. Wait for `Event::Online`, or make requests with [`OnDisconnect::Hold`].
     Offline,
-    /// Too much waits to be written (`Config::send_buffer`), or too many requests are unsettled (`Config::max_requests`). Try again later.
+    /// Too much waits to be written (`Config::send_buffer`): try again after `Event::Writable`. Or too many requests are unsettled
+    /// (`Config::max_requests`).
     Full,
     /// The session is closed, or closing.
     Closed,
@@ -61,12 +62,12 @@ impl Session {
     #[inline]
     pub fn send(&mut self, message: Message<'_>, options: SendOptions, _now: Instant) -> Result<SendId, SendError> {
         let (State::Online, Some(index)) = (self.history.state, self.current) else { return Err(self.refusal()) };
-        let sender = &mut self.links[index].sender;
-        let queued = sender.queued();
-        if queued > 0 && queued + message.len() > self.config.send_buffer {
+        let link = &mut self.links[index];
+        if link.sender.queued() + message.len() > self.config.send_buffer && link.is_full(message.len(), self.config.send_buffer) {
+            self.refused = true;
             return Err(SendError::Full);
         }
-        sender.message(message.kind(), message.as_bytes(), options.compress);
+        link.sender.message(message.kind(), message.as_bytes(), options.compress);
         self.stats.messages_sent += 1;
         self.last_send += 1;
         Ok(SendId(self.last_send))
@@ -100,11 +101,9 @@ impl Session {
         let id = self.requests.next_id();
         self.text.clear();
         self.config.protocol.request(id, &request, &mut self.text).map_err(SendError::Unsupported)?;
-        if let Some(index) = online {
-            let queued = self.links[index].sender.queued();
-            if queued > 0 && queued + self.text.len() > self.config.send_buffer {
-                return Err(SendError::Full);
-            }
+        if online.is_some_and(|index| self.links[index].is_full(self.text.len(), self.config.send_buffer)) {
+            self.refused = true;
+            return Err(SendError::Full);
         }
         let timeout = options.timeout.unwrap_or(self.config.request_timeout).min(super::config::MAX_TIME);
         self.requests.insert(id, What::User, now + timeout, options.on_disconnect, &self.text);

@@ -6,8 +6,6 @@ use super::error::ProtocolError;
 pub(crate) const FIN: u8 = 0x80;
 /// RSV1: the message is compressed (RFC 7692 section 6).
 pub(crate) const RSV1: u8 = 0x40;
-/// The longest header that a client writes: two bytes, eight of length, four of mask.
-pub(crate) const MAX_HEADER: usize = 14;
 
 pub(crate) const CONTINUATION: u8 = 0x0;
 pub(crate) const TEXT: u8 = 0x1;
@@ -77,28 +75,32 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Option<Header>, ProtocolError> {
     Ok(Some(Header { fin, rsv1, opcode, len, size }))
 }
 
-/// Writes a masked header into the front of `out` and says how long it is.
+/// Header of a masked frame of up to 125 bytes.
 #[inline]
-pub(crate) fn write_masked(out: &mut [u8; MAX_HEADER], first: u8, len: usize, key: [u8; 4]) -> usize {
-    out[0] = first;
-    let at = match len {
-        0..=125 => {
-            out[1] = 0x80 | len as u8;
-            2
-        }
-        126..=0xffff => {
-            out[1] = 0x80 | 126;
-            out[2..4].copy_from_slice(&(len as u16).to_be_bytes());
-            4
-        }
-        _ => {
-            out[1] = 0x80 | 127;
-            out[2..10].copy_from_slice(&(len as u64).to_be_bytes());
-            10
-        }
-    };
-    out[at..at + 4].copy_from_slice(&key);
-    at + 4
+pub(crate) fn short_header(first: u8, len: u8, key: [u8; 4]) -> [u8; 6] {
+    debug_assert!(len <= 125);
+    // As one number: the compiler writes it in one go, not byte by byte.
+    let number = u64::from(u32::from_le_bytes(key)) << 16 | u64::from(0x80 | len) << 8 | u64::from(first);
+    let [a, b, c, d, e, f, ..] = number.to_le_bytes();
+    [a, b, c, d, e, f]
+}
+
+/// Header of a masked frame of 126 to 65,535 bytes.
+#[inline]
+pub(crate) fn medium_header(first: u8, len: u16, key: [u8; 4]) -> [u8; 8] {
+    let front = u32::from_le_bytes([first, 0x80 | 126, 0, 0]) | u32::from(len.swap_bytes()) << 16;
+    (u64::from(u32::from_le_bytes(key)) << 32 | u64::from(front)).to_le_bytes()
+}
+
+/// Header of a masked frame of 65,536 bytes and more.
+#[inline]
+pub(crate) fn long_header(first: u8, len: u64, key: [u8; 4]) -> [u8; 14] {
+    let mut header = [0; 14];
+    header[0] = first;
+    header[1] = 0x80 | 127;
+    header[2..10].copy_from_slice(&len.to_be_bytes());
+    header[10..].copy_from_slice(&key);
+    header
 }
 
 /// Bytes of header before a masked payload of `len` bytes.
@@ -162,11 +164,20 @@ mod tests {
 
     #[test]
     fn own_frames_are_measured() {
-        for len in [0, 1, 125, 126, 65535, 65536, 100_000] {
-            let mut header = [0; MAX_HEADER];
-            let size = write_masked(&mut header, FIN | TEXT, len, [1, 2, 3, 4]);
-            assert_eq!(size, masked_header_len(len));
-            assert_eq!(own_frame(&header), Some((FIN | TEXT, size + len)));
+        let key = [1, 2, 3, 4];
+        let check = |header: &[u8], len: usize| {
+            assert_eq!(header.len(), masked_header_len(len));
+            assert_eq!(own_frame(header), Some((FIN | TEXT, header.len() + len)), "{len}");
+            assert_eq!(header[header.len() - 4..], key);
+        };
+        for len in [0, 1, 125] {
+            check(&short_header(FIN | TEXT, len, key), usize::from(len));
+        }
+        for len in [126, 127, 256, 65535] {
+            check(&medium_header(FIN | TEXT, len, key), usize::from(len));
+        }
+        for len in [65536, 100_000, 1 << 31] {
+            check(&long_header(FIN | TEXT, len, key), len as usize);
         }
     }
 }

@@ -5,7 +5,7 @@
 //! them, so that a pong need not wait for megabytes of data.
 
 use super::deflate::Deflater;
-use super::frame::{self, BINARY, CLOSE, CONTINUATION, FIN, MAX_HEADER, RSV1, TEXT};
+use super::frame::{self, BINARY, CLOSE, CONTINUATION, FIN, RSV1, TEXT};
 use super::mask::{self, MaskKeys};
 use super::receiver::Kind;
 use std::collections::VecDeque;
@@ -25,6 +25,9 @@ pub(crate) struct Sender {
     /// Where, in `bytes`, fragments end that more fragments of the same message follow.
     seams: VecDeque<usize>,
     messages: u64,
+    /// Longest message that needs neither several frames nor a look at compression.
+    simple: usize,
+    calm: u32,
 }
 
 /// What was not written of the messages of a lost connection, counted from the newest back.
@@ -37,8 +40,10 @@ pub(crate) struct Unwritten {
 }
 
 impl Sender {
-    /// Room that is kept when the buffer runs empty, in bytes.
+    /// Room that is kept in any case, in bytes.
     const KEEP: usize = 256 << 10;
+    /// Times that the buffer ran empty without need of more than that, before the rest is given back.
+    const CALM: u32 = 256;
 
     /// `fragment`: most payload bytes in one frame.
     pub(crate) fn new(keys: MaskKeys, fragment: usize) -> Self {
@@ -52,12 +57,15 @@ impl Sender {
             deflated: Vec::new(),
             seams: VecDeque::new(),
             messages: 0,
+            simple: fragment,
+            calm: 0,
         }
     }
 
     /// Messages are compressed from here on, as the deflater's threshold says.
     pub(crate) fn compress(&mut self, deflater: Deflater) {
         self.deflater = Some(deflater);
+        self.simple = 0;
     }
 
     /// Data messages sent on this connection so far: the ordinal of the next one.
@@ -80,10 +88,14 @@ impl Sender {
     /// `len` bytes of [`transmit`](Self::transmit) were written. More than there are cannot have been.
     pub(crate) fn transmitted(&mut self, len: usize) {
         self.head += len.min(self.queued());
+        if self.tail > Self::KEEP {
+            self.calm = 0;
+        }
         if self.head == self.tail {
             (self.head, self.tail) = (0, 0);
             self.seams.clear();
-            if self.bytes.len() > 4 * Self::KEEP {
+            self.calm += 1;
+            if self.bytes.len() > Self::KEEP && self.calm > Self::CALM {
                 self.bytes.truncate(Self::KEEP);
                 self.bytes.shrink_to(Self::KEEP);
             }
@@ -98,7 +110,7 @@ impl Sender {
     pub(crate) fn message(&mut self, kind: Kind, payload: &[u8], compress: bool) {
         let opcode = if kind == Kind::Text { TEXT } else { BINARY };
         self.messages += 1;
-        if payload.len() <= self.fragment && self.deflater.is_none() {
+        if payload.len() <= self.simple {
             return self.frame(FIN | opcode, payload);
         }
         self.message_slow(opcode, payload, compress);
@@ -157,7 +169,7 @@ impl Sender {
 
     /// Takes back all frames that were not begun to be written.
     pub(crate) fn cut(&mut self) {
-        let begun = frames(&self.bytes[..self.tail]).find(|(at, size)| at + size >= self.head);
+        let begun = frames(&self.bytes[..self.tail]).find(|(at, size)| *at < self.head && self.head < at + size);
         self.tail = begun.map_or(self.head, |(at, size)| at + size);
         self.seams.clear();
     }
@@ -167,25 +179,18 @@ impl Sender {
     fn frame(&mut self, first: u8, payload: &[u8]) {
         let key = self.keys.next_key();
         let size = frame::masked_header_len(payload.len());
-        let end = self.tail + size + payload.len();
-        if end > self.bytes.len() {
+        if self.bytes.len() - self.tail < size + payload.len() {
             self.make_room(size + payload.len());
         }
         let end = self.tail + size + payload.len();
         let out = &mut self.bytes[self.tail..end];
-        if let (6, Some((header, body))) = (size, out.split_first_chunk_mut::<6>()) {
-            // As one number, so that it is written in one go.
-            let key = u64::from(u32::from_le_bytes(key));
-            let bytes = key << 16 | (0x80 | payload.len() as u64) << 8 | u64::from(first);
-            header.copy_from_slice(&bytes.to_le_bytes()[..6]);
-            mask::copy_masked(body, payload, (key as u32).to_le_bytes());
-        } else {
-            let mut header = [0; MAX_HEADER];
-            frame::write_masked(&mut header, first, payload.len(), key);
-            let (head, body) = out.split_at_mut(size);
-            head.copy_from_slice(&header[..size]);
-            mask::copy_masked(body, payload, key);
-        }
+        // Headers of known length, each written in one go.
+        let body = match size {
+            6 => split_header::<6>(out, frame::short_header(first, payload.len() as u8, key)),
+            8 => split_header::<8>(out, frame::medium_header(first, payload.len() as u16, key)),
+            _ => split_header::<14>(out, frame::long_header(first, payload.len() as u64, key)),
+        };
+        mask::copy_masked(body, payload, key);
         self.tail = end;
     }
 
@@ -236,6 +241,18 @@ impl Sender {
             }
         }
         unwritten
+    }
+}
+
+/// Writes a header to the front of a frame, and gives the place of its payload.
+#[inline(always)]
+fn split_header<const N: usize>(frame: &mut [u8], header: [u8; N]) -> &mut [u8] {
+    match frame.split_first_chunk_mut() {
+        Some((front, body)) => {
+            *front = header;
+            body
+        }
+        None => unreachable!("room was made for header and payload"),
     }
 }
 

@@ -39,6 +39,17 @@ pub fn config() -> Config {
     Config::new("ws://127.0.0.1:9/feed").unwrap().ping_interval(None).handshake_limits(1024, 50).recv_buffer(8192)
 }
 
+/// Why polling stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// There is nothing to do before then.
+    Wait(Option<Instant>),
+    /// An event is there that is not to be taken.
+    Event,
+    /// It is over.
+    Closed,
+}
+
 /// One connection as the driver has it.
 #[derive(Debug)]
 pub struct Conn {
@@ -84,7 +95,7 @@ impl Harness {
     }
 
     /// Polls until there is nothing left to do but wait, and says what for.
-    pub fn run(&mut self) -> Output {
+    pub fn run(&mut self) -> Stop {
         for _ in 0..LIVELOCK {
             match self.s.poll_output(self.now) {
                 Output::Connect(id, addr) => {
@@ -101,12 +112,12 @@ impl Harness {
                     let event = self.s.event().expect("an announced event is there").to_owned();
                     self.events.push(event);
                 }
-                Output::Event => return Output::Event,
+                Output::Event => return Stop::Event,
                 Output::Wait(due) => {
                     assert!(due.is_none_or(|due| due > self.now), "waits for what is over");
-                    return Output::Wait(due);
+                    return Stop::Wait(due);
                 }
-                Output::Closed => return Output::Closed,
+                Output::Closed => return Stop::Closed,
             }
         }
         panic!("livelock: {LIVELOCK} outputs without a wait; {:?}", self.s.status(self.now));
@@ -173,17 +184,17 @@ impl Harness {
         all - bytes.len()
     }
 
-    pub fn eof(&mut self, conn: usize) -> Output {
+    pub fn eof(&mut self, conn: usize) -> Stop {
         self.s.handle_disconnected(self.conns[conn].id, Disconnect::Eof, self.now);
         self.run()
     }
 
     /// Time passes, with every deadline on the way kept.
-    pub fn advance(&mut self, by: Duration) -> Output {
+    pub fn advance(&mut self, by: Duration) -> Stop {
         let end = self.now + by;
         for _ in 0..LIVELOCK {
             match self.run() {
-                Output::Wait(Some(due)) if due <= end => self.now = due,
+                Stop::Wait(Some(due)) if due <= end => self.now = due,
                 _ => {
                     self.now = end;
                     return self.run();
@@ -197,11 +208,11 @@ impl Harness {
     pub fn next_conn(&mut self) -> usize {
         let before = self.conns.len();
         for _ in 0..LIVELOCK {
-            let output = self.run();
+            let stop = self.run();
             if self.conns.len() > before {
                 return before;
             }
-            let Output::Wait(Some(due)) = output else { panic!("no attempt is to come: {output:?}") };
+            let Stop::Wait(Some(due)) = stop else { panic!("no attempt is to come: {stop:?}") };
             self.now = due;
         }
         panic!("livelock: no attempt is made");

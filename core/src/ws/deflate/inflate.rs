@@ -201,11 +201,13 @@ fn run(
         let room = limit.saturating_sub(start).min(*step_size);
         let step = if room == 0 {
             // The limit is reached, but not exceeded if only the ends of blocks are left.
-            let step = advance(stream, input, &mut [0])?;
-            if step.produced > 0 {
+            let before = stream.total_out();
+            let step = advance(stream, input, &mut [0]);
+            // A byte too many comes before any fault behind it, however the input was cut.
+            if stream.total_out() > before {
                 return Err(InflateError::TooLarge { limit });
             }
-            step
+            step?
         } else {
             reserve(out, room, limit);
             out.resize(start + room, 0);
