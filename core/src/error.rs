@@ -171,20 +171,35 @@ impl Error {
     /// What happened, what to do about it, and where more is written.
     pub fn explain(&self) -> Explanation {
         let (advice, link) = match self {
-            Self::Provider(_) => ("Check the service that issues the endpoint or token", "docs/guides/errors.md#provider"),
-            Self::Resolve(_) => ("Check the host name and this machine's DNS", "docs/guides/errors.md#resolve"),
-            Self::Connect { .. } => {
-                ("Check that the server runs, the port, and firewalls between", "docs/guides/errors.md#connect")
+            Self::Provider(_) => {
+                ("Check the service that issues the endpoint or token", "docs/guides/errors.md#provider")
             }
+            Self::Resolve(_) => {
+                ("Check the host name and this machine's DNS", "docs/guides/errors.md#resolve")
+            }
+            Self::Connect { .. } => (
+                "Check that the server runs, the port, and firewalls between",
+                "docs/guides/errors.md#connect",
+            ),
             #[cfg(feature = "tls")]
-            Self::Tls(_) => ("Check the certificate, the host name and the trusted roots", "docs/guides/errors.md#tls"),
+            Self::Tls(_) => {
+                ("Check the certificate, the host name and the trusted roots", "docs/guides/errors.md#tls")
+            }
             Self::TlsNotBuilt => ("Enable the feature `tls` of everwire-core", "docs/guides/errors.md#tls"),
             Self::Handshake(_) | Self::TooManyRedirects { .. } | Self::Request(_) => {
                 ("Check the URL's path, the headers and the credentials", "docs/guides/errors.md#handshake")
             }
-            Self::Protocol(_) => ("Raise the limit if it is one; otherwise report it to the server's operator", "docs/guides/errors.md#protocol"),
-            Self::Closed(_) => ("Look the code and the reason up in the server's documentation", "docs/guides/errors.md#closed"),
-            Self::Disconnected(_) => ("None is needed: the session connects again", "docs/guides/errors.md#disconnected"),
+            Self::Protocol(_) => (
+                "Raise the limit if it is one; otherwise report it to the server's operator",
+                "docs/guides/errors.md#protocol",
+            ),
+            Self::Closed(_) => (
+                "Look the code and the reason up in the server's documentation",
+                "docs/guides/errors.md#closed",
+            ),
+            Self::Disconnected(_) => {
+                ("None is needed: the session connects again", "docs/guides/errors.md#disconnected")
+            }
             Self::Timeout(_) => ("Check the network, or raise the timeout", "docs/guides/errors.md#timeout"),
             Self::Reconnect => ("None is needed: it was asked for", "docs/guides/errors.md#reconnect"),
         };

@@ -93,7 +93,9 @@ pub struct NotData;
 
 impl std::fmt::Display for NotData {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("only text and binary messages can be sent; pings and closes are the session's (use `close`)")
+        f.write_str(
+            "only text and binary messages can be sent; pings and closes are the session's (use `close`)",
+        )
     }
 }
 

@@ -113,7 +113,11 @@ fn receiving_messages_longer_than_the_buffer() {
         let one = frame(FIN | BINARY, &vec![b'x'; len]);
         for each in [1, 7] {
             let count = steadily(big(), &one.repeat(each), each);
-            assert!(count <= 10 * each as u64, "{count} allocations for {} messages of {len} bytes", each * 1000);
+            assert!(
+                count <= 10 * each as u64,
+                "{count} allocations for {} messages of {len} bytes",
+                each * 1000
+            );
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Long messages go in several frames, and control frames get through between them.
 
+#![allow(clippy::unwrap_used, reason = "in tests, a panic is the report")]
+
 mod common;
 
 use common::*;
@@ -29,7 +31,9 @@ fn server_reads(bytes: &[u8]) -> Vec<tungstenite::Message> {
     loop {
         match server.read() {
             Ok(message) => messages.push(message),
-            Err(tungstenite::Error::Protocol(tungstenite::error::ProtocolError::ResetWithoutClosingHandshake)) => break,
+            Err(tungstenite::Error::Protocol(
+                tungstenite::error::ProtocolError::ResetWithoutClosingHandshake,
+            )) => break,
             Err(tungstenite::Error::ConnectionClosed) => break,
             Err(error) => panic!("{error:?} after {messages:?}"),
         }
@@ -43,7 +47,8 @@ fn send(h: &mut Harness, message: Message<'_>) {
 
 #[test]
 fn lengths_around_the_border() {
-    for (len, frames) in [(0, 1), (1, 1), (1023, 1), (1024, 1), (1025, 2), (2048, 2), (2049, 3), (70_000, 69)] {
+    for (len, frames) in [(0, 1), (1, 1), (1023, 1), (1024, 1), (1025, 2), (2048, 2), (2049, 3), (70_000, 69)]
+    {
         let mut h = Harness::online(config().fragment_size(1024));
         // Text, so that characters are cut.
         let text = "\u{2192}".repeat(len / 3) + &"x".repeat(len % 3);
@@ -58,7 +63,10 @@ fn lengths_around_the_border() {
         assert!(all[..frames - 1].iter().all(|frame| frame.0 & FIN == 0 && frame.1.len() == 1024));
         assert!(all[frames - 1].0 & FIN != 0);
         let read = server_reads(after_head(&h.conns[0].written));
-        assert_eq!(read, [tungstenite::Message::text(text.as_str()), tungstenite::Message::binary(text.into_bytes())]);
+        assert_eq!(
+            read,
+            [tungstenite::Message::text(text.as_str()), tungstenite::Message::binary(text.into_bytes())]
+        );
     }
 }
 
@@ -115,7 +123,11 @@ fn nothing_follows_on_the_close_frame_for_a_fault() {
         h.feed_silently(0, &frame(FIN | 7, b""));
         h.flush(0);
         let (frames, rest) = frames(after_head(&h.conns[0].written));
-        assert_eq!((frames.last().map(|frame| frame.0), rest), (Some(FIN | CLOSE), 0), "{written} bytes were written");
+        assert_eq!(
+            (frames.last().map(|frame| frame.0), rest),
+            (Some(FIN | CLOSE), 0),
+            "{written} bytes were written"
+        );
         assert_eq!(frames.len(), written.div_ceil(1032) + 1, "what was begun is ended, no more: {written}");
     }
 }

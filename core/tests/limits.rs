@@ -1,5 +1,7 @@
 //! What a peer or a slow user can do to memory, and what the peer is told when it goes too far.
 
+#![allow(clippy::unwrap_used, reason = "in tests, a panic is the report")]
+
 mod common;
 
 use common::*;
@@ -71,10 +73,15 @@ fn a_bomb_is_stopped_at_the_limit() {
         h.feed_silently(0, &frame(FIN | RSV1 | BINARY, &bomb));
         h.flush(0);
         let told = h.told();
-        let chunks = told.iter().filter(|event| matches!(event, OwnedEvent::Chunk { part, .. } if part.len() == 1024));
+        let chunks =
+            told.iter().filter(|event| matches!(event, OwnedEvent::Chunk { part, .. } if part.len() == 1024));
         assert_eq!(chunks.count(), told.len() - 1);
         assert!(told.len() <= 1 + 1024, "no more than a MiB is told");
-        assert!(format!("{:?}", told.last()).contains("MessageTooLarge { max: 1048576 }"), "{:?}", told.last());
+        assert!(
+            format!("{:?}", told.last()).contains("MessageTooLarge { max: 1048576 }"),
+            "{:?}",
+            told.last()
+        );
         assert_eq!(h.close_frame(0).unwrap().0, 1009);
     }
 }
@@ -115,7 +122,7 @@ fn pings_of_a_peer_that_does_not_read() {
         assert!(h.s.recv_buffer(h.conns[0].id).is_empty());
         // The peer reads: all that was taken is answered, and reading goes on.
         h.flush(0);
-        h.feed(0, &vec![7; 127 - taken % 127][..if taken % 127 == 0 { 0 } else { 127 - taken % 127 }]);
+        h.feed(0, &vec![7; (127 - taken % 127) % 127]);
         assert_eq!(h.frames(0).len() - before, taken.div_ceil(127));
         h.feed(0, &text("after"));
         assert!(matches!(&h.told()[..], [OwnedEvent::Message { .. }]));
@@ -162,7 +169,10 @@ fn a_slow_user_stops_the_reads_and_nothing_grows() {
         assert!(h.s.recv_buffer(h.conns[0].id).is_empty());
         h.flush(0);
     }
-    assert_eq!(h.s.send(Message::Text("still there"), SendOptions::default(), h.now).map(|id| id.as_u64()), Ok(1));
+    assert_eq!(
+        h.s.send(Message::Text("still there"), SendOptions::default(), h.now).map(|id| id.as_u64()),
+        Ok(1)
+    );
     // He comes back: all of it is there, and the connection too.
     h.takes = true;
     h.run();

@@ -1,12 +1,15 @@
 //! The way back: delays, refusals, redirects, timeouts, addresses, providers, and what ends it.
 
+#![allow(clippy::unwrap_used, reason = "in tests, a panic is the report")]
+
 mod common;
 
 use common::*;
 use everwire_core::ws::handshake::HandshakeError;
 use everwire_core::{
-    Clock, CloseCode, Config, Disconnect, Endpoint, Error, JsonRpc, Message, OnDisconnect, Output, OwnedEvent, OwnedOutcome,
-    ProviderError, Request, RequestOptions, ResolveError, SendError, SendOptions, State, Timeout, Unanswered,
+    Clock, CloseCode, Config, Disconnect, Endpoint, Error, JsonRpc, Message, OnDisconnect, Output,
+    OwnedEvent, OwnedOutcome, ProviderError, Request, RequestOptions, ResolveError, SendError, SendOptions,
+    State, Timeout, Unanswered,
 };
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -22,10 +25,14 @@ fn delay(h: &Harness) -> Option<Duration> {
 
 /// The error of the one attempt that failed, or connection that was lost.
 fn error(h: &mut Harness) -> Error {
-    let errors: Vec<Error> = h.told().into_iter().filter_map(|event| match event {
-        OwnedEvent::Lost { error, .. } | OwnedEvent::AttemptFailed { error, .. } => Some(error),
-        _ => None,
-    }).collect();
+    let errors: Vec<Error> = h
+        .told()
+        .into_iter()
+        .filter_map(|event| match event {
+            OwnedEvent::Lost { error, .. } | OwnedEvent::AttemptFailed { error, .. } => Some(error),
+            _ => None,
+        })
+        .collect();
     let [error] = &errors[..] else { panic!("{errors:?}") };
     error.clone()
 }
@@ -74,11 +81,17 @@ fn gives_up_after_so_many_attempts_in_a_row() {
         assert_eq!(h.s.state(), State::Connecting);
         h.eof(n - 1);
         let told = h.told();
-        assert!(matches!(told[0], OwnedEvent::AttemptFailed { failures, .. } if failures as usize == n), "{told:?}");
+        assert!(
+            matches!(told[0], OwnedEvent::AttemptFailed { failures, .. } if failures as usize == n),
+            "{told:?}"
+        );
         if n < 3 {
             h.next_conn();
         } else {
-            assert!(matches!(told[1..], [OwnedEvent::Closed { error: Some(Error::Connect { .. }) }]), "{told:?}");
+            assert!(
+                matches!(told[1..], [OwnedEvent::Closed { error: Some(Error::Connect { .. }) }]),
+                "{told:?}"
+            );
         }
     }
     assert_eq!(h.run(), Stop::Closed);
@@ -91,14 +104,13 @@ fn a_lost_connection_or_one_left_on_demand_is_no_failed_attempt() {
     h.advance(secs(60));
     h.eof(0);
     assert!(delay(&h).is_some());
-    let mut conn = h.next_conn();
+    let conn = h.next_conn();
     h.open(conn);
-    for _ in 0..5 {
+    for n in 1..=5 {
         h.s.reconnect(h.now);
         h.run();
         assert_eq!(delay(&h), Some(Duration::ZERO));
-        conn = h.next_conn();
-        h.open(conn);
+        h.open(conn + n);
     }
     assert_eq!(h.s.state(), State::Online);
 }
@@ -106,7 +118,8 @@ fn a_lost_connection_or_one_left_on_demand_is_no_failed_attempt() {
 #[test]
 fn retry_after_is_honoured() {
     // The harness's wall clock begins at 2026-01-01 00:00:00.
-    for (after, least) in [("120", 120), ("Thu, 01 Jan 2026 00:02:10 GMT", 130), ("9999999999999", 24 * 3600)] {
+    for (after, least) in [("120", 120), ("Thu, 01 Jan 2026 00:02:10 GMT", 130), ("9999999999999", 24 * 3600)]
+    {
         let mut h = Harness::new(config().backoff(millis(1), millis(1)));
         h.run();
         answer(&mut h, 0, &format!("503 Busy\r\nRetry-After: {after}\r\nContent-Length: 0"));
@@ -186,7 +199,9 @@ fn redirects_are_limited() {
 
 #[test]
 fn refusals_that_stay_stop_it_and_others_do_not() {
-    for (response, stops) in [("404 Not Found", true), ("400 Bad", true), ("500 Oops", false), ("502 Bad Gateway", false)] {
+    for (response, stops) in
+        [("404 Not Found", true), ("400 Bad", true), ("500 Oops", false), ("502 Bad Gateway", false)]
+    {
         let mut h = Harness::new(config());
         h.run();
         answer(&mut h, 0, &format!("{response}\r\nContent-Length: 0"));
@@ -198,7 +213,11 @@ fn refusals_that_stay_stop_it_and_others_do_not() {
 
 #[test]
 fn timeouts() {
-    let config = config().connect_timeout(secs(3)).handshake_timeout(secs(4)).ping_interval(secs(20)).pong_timeout(secs(7));
+    let config = config()
+        .connect_timeout(secs(3))
+        .handshake_timeout(secs(4))
+        .ping_interval(secs(20))
+        .pong_timeout(secs(7));
     let mut h = Harness::new(config.clone());
     h.run();
     h.advance(millis(2999));
@@ -255,7 +274,8 @@ fn addresses_are_tried_in_turn() {
     h.run();
     let Some(Output::Resolve(id)) = h.asked.pop() else { panic!("a name is resolved") };
     assert_eq!(h.s.host(id), Some(("example.com", 80)));
-    let addrs: Vec<SocketAddr> = ["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"].map(|addr| addr.parse().unwrap()).to_vec();
+    let addrs: Vec<SocketAddr> =
+        ["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"].map(|addr| addr.parse().unwrap()).to_vec();
     h.s.handle_resolved(id, Ok(&addrs), h.now);
     h.run();
     h.eof(0);
@@ -269,6 +289,7 @@ fn addresses_are_tried_in_turn() {
     let cause = Disconnect::from(std::io::Error::from(std::io::ErrorKind::ConnectionRefused));
     h.s.handle_disconnected(h.conns[2].id, cause.clone(), h.now);
     h.run();
+    let mut retry = delay(&h).unwrap();
     assert_eq!(error(&mut h), Error::Connect { addr: addrs[2], cause });
     // Late news of any of them change nothing.
     for conn in 0..3 {
@@ -280,10 +301,11 @@ fn addresses_are_tried_in_turn() {
     assert!(h.conns.len() == 3 && h.events.is_empty());
     assert_eq!(h.s.host(id), None);
     for result in [Ok(&[][..]), Err(ResolveError { message: "no such name".into() })] {
-        h.advance(secs(1));
+        h.advance(retry);
         let Some(Output::Resolve(id)) = h.asked.pop() else { panic!("resolved anew for each attempt") };
         h.s.handle_resolved(id, result, h.now);
         h.run();
+        retry = delay(&h).unwrap();
         assert!(matches!(error(&mut h), Error::Resolve(_)));
     }
 }
@@ -306,7 +328,11 @@ fn a_provider_is_asked_for_each_attempt() {
         provide(&mut h, url);
         h.connect(n);
         assert_eq!(usize::from(h.conns[n].addr.port()), n + 1);
-        assert_eq!(header(&h.conns[n].written, "X-Token").as_deref(), Some(url), "in the place of the configured one");
+        assert_eq!(
+            header(&h.conns[n].written, "X-Token").as_deref(),
+            Some(url),
+            "in the place of the configured one"
+        );
         let response = accept(&h.conns[n].written, "");
         h.feed(n, &response);
         h.eof(n);
@@ -317,12 +343,13 @@ fn a_provider_is_asked_for_each_attempt() {
     let Some(Output::Provide(id)) = h.asked.pop() else { panic!("it asks") };
     h.s.handle_endpoint(id, Err(ProviderError { message: "no token".into() }), h.now);
     h.run();
+    let retry = delay(&h).unwrap();
     assert_eq!(error(&mut h), Error::Provider(ProviderError { message: "no token".into() }));
     // A late answer, and one that does not come.
     h.s.handle_endpoint(id, Ok(Endpoint::new("ws://127.0.0.1:3/").unwrap()), h.now);
     h.run();
     assert_eq!(h.conns.len(), 2);
-    h.advance(secs(1));
+    h.advance(retry);
     assert_eq!(h.asked.len(), 1);
     h.advance(secs(3));
     assert_eq!(error(&mut h), Error::Timeout(Timeout::Connect));
@@ -337,8 +364,12 @@ fn reconnect_tells_first_what_had_arrived() {
     h.takes = true;
     h.run();
     let told = h.told();
-    let [OwnedEvent::Message { .. }, OwnedEvent::Message { .. }, OwnedEvent::Message { .. }, OwnedEvent::Lost { error, .. }] =
-        &told[..]
+    let [
+        OwnedEvent::Message { .. },
+        OwnedEvent::Message { .. },
+        OwnedEvent::Message { .. },
+        OwnedEvent::Lost { error, .. },
+    ] = &told[..]
     else {
         panic!("{told:?}")
     };
@@ -371,7 +402,10 @@ fn what_was_told_unsent_is_not_sent_after_all() {
         let [OwnedEvent::Lost { unsent, .. }] = &told[..] else { panic!("{told:?}") };
         let lost = unsent.count();
         let begun = 2 - (unsent.not_sent.end.as_u64() - unsent.not_sent.start.as_u64());
-        assert_eq!((lost, begun), [(2, 0), (2, 1), (1, 2)][[0, 3, 8].iter().position(|n| *n == written).unwrap()]);
+        assert_eq!(
+            (lost, begun),
+            [(2, 0), (2, 1), (1, 2)][[0, 3, 8].iter().position(|n| *n == written).unwrap()]
+        );
         h.flush(0);
         assert_eq!(h.texts(0).len() as u64, begun, "{written} bytes were written");
         assert_eq!(h.close_frame(0).map(|(code, _)| code), Some(1001));
@@ -397,7 +431,14 @@ fn close_in_every_state() {
             4 | 5 => h.open(0),
             _ => {}
         }
-        let states = [State::Idle, State::Connecting, State::Connecting, State::Backoff, State::Restoring, State::Online];
+        let states = [
+            State::Idle,
+            State::Connecting,
+            State::Connecting,
+            State::Backoff,
+            State::Restoring,
+            State::Online,
+        ];
         assert_eq!(h.s.state(), states[stage]);
         h.told();
         h.s.close(CloseCode::Normal, "done", h.now);
@@ -413,8 +454,15 @@ fn close_in_every_state() {
         }
         assert_eq!(h.run(), Stop::Closed, "stage {stage}");
         let told = h.told();
-        let want = if stage == 5 { OwnedOutcome::SentUnknown(Unanswered::Closed) } else { OwnedOutcome::NotSent(Unanswered::Closed) };
-        assert!(matches!(&told[0], OwnedEvent::Response { id, outcome } if *id == asked && *outcome == want), "{told:?}");
+        let want = if stage == 5 {
+            OwnedOutcome::SentUnknown(Unanswered::Closed)
+        } else {
+            OwnedOutcome::NotSent(Unanswered::Closed)
+        };
+        assert!(
+            matches!(&told[0], OwnedEvent::Response { id, outcome } if *id == asked && *outcome == want),
+            "{told:?}"
+        );
         assert!(matches!(told.last(), Some(OwnedEvent::Closed { error: None })));
         assert_eq!(told.len(), if stage >= 4 { 3 } else { 2 }, "{told:?}");
         assert!(matches!(stage, 0 | 3 | 4 | 5) || h.conns[0].dropped, "stage {stage}");

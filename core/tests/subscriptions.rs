@@ -19,7 +19,9 @@ fn brief(h: &mut Harness) -> Vec<String> {
             let names: Vec<String> = topics.into_iter().map(|(_, name)| name).collect();
             format!("gap {} {}..{}", names.join(","), before.as_u64(), after.as_u64())
         }
-        OwnedEvent::Message { subscription, .. } => format!("message {:?}", subscription.map(|id| id.as_u64())),
+        OwnedEvent::Message { subscription, .. } => {
+            format!("message {:?}", subscription.map(|id| id.as_u64()))
+        }
         OwnedEvent::Lost { epoch, .. } => format!("lost {}", epoch.as_u64()),
         other => panic!("{other:?}"),
     });
@@ -194,10 +196,14 @@ fn a_gap_lasts_over_all_connections_that_failed_to_end_it() {
     let lost = h.now;
     let conn = reopen(&mut h);
     confirm(&mut h, conn, 0);
-    let gaps: Vec<Gap> = h.told().into_iter().filter_map(|event| match event {
-        OwnedEvent::Gap(gap) => Some(gap),
-        _ => None,
-    }).collect();
+    let gaps: Vec<Gap> = h
+        .told()
+        .into_iter()
+        .filter_map(|event| match event {
+            OwnedEvent::Gap(gap) => Some(gap),
+            _ => None,
+        })
+        .collect();
     let [a, b] = &gaps[..] else { panic!("{gaps:?}") };
     assert_eq!((a.topics[0].1.as_str(), a.before.as_u64(), a.after.as_u64(), a.since), ("a", 1, 4, since));
     assert_eq!((b.topics[0].1.as_str(), b.before.as_u64(), b.after.as_u64(), b.since), ("b", 3, 4, lost));
@@ -219,7 +225,8 @@ fn a_session_without_topics_has_one_gap() {
 #[test]
 fn plain_topics_are_messages_sent_anew() {
     let mut h = Harness::online(config());
-    let id = h.s.subscribe(Topic::new("ticks").subscribe_with("SUB ticks").unsubscribe_with("UNSUB ticks"), h.now);
+    let id =
+        h.s.subscribe(Topic::new("ticks").subscribe_with("SUB ticks").unsubscribe_with("UNSUB ticks"), h.now);
     h.s.subscribe("raw", h.now);
     h.run();
     h.flush(0);

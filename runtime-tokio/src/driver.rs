@@ -2,8 +2,8 @@
 
 use everwire_core::handle::Shared;
 use everwire_core::{
-    AttemptId, Client, Clock, Config, ConfigError, ConnId, Disconnect, Endpoint, Event, Lease, Output, ProviderError,
-    ResolveError, Session,
+    AttemptId, Client, Clock, Config, ConfigError, ConnId, Disconnect, Endpoint, Event, Lease, Output,
+    ProviderError, ResolveError, Session,
 };
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -139,7 +139,8 @@ impl Driver {
                 Output::Provide(id) => match &mut self.provider {
                     Some(provider) => self.endpoint = Some((id, provider())),
                     None => {
-                        let message = "the driver has no endpoint provider: set one with Driver::provider".to_owned();
+                        let message =
+                            "the driver has no endpoint provider: set one with Driver::provider".to_owned();
                         session.handle_endpoint(id, Err(ProviderError { message }), self.now);
                     }
                 },
@@ -172,12 +173,16 @@ impl Driver {
     fn poll_io(&mut self, cx: &mut Context<'_>, session: &mut Session) -> bool {
         let mut progress = false;
         let now = self.now;
-        if let Some((id, Poll::Ready(result))) = self.endpoint.as_mut().map(|(id, f)| (*id, f.as_mut().poll(cx))) {
+        if let Some((id, Poll::Ready(result))) =
+            self.endpoint.as_mut().map(|(id, f)| (*id, f.as_mut().poll(cx)))
+        {
             self.endpoint = None;
             session.handle_endpoint(id, result, now);
             progress = true;
         }
-        if let Some((id, Poll::Ready(result))) = self.lookup.as_mut().map(|(id, f)| (*id, f.as_mut().poll(cx))) {
+        if let Some((id, Poll::Ready(result))) =
+            self.lookup.as_mut().map(|(id, f)| (*id, f.as_mut().poll(cx)))
+        {
             self.lookup = None;
             session.handle_resolved(id, result.as_deref().map_err(resolve_error), now);
             progress = true;
@@ -215,7 +220,13 @@ impl Driver {
 
 impl Socket {
     /// True if anything moved; an error is the end of the connection.
-    fn poll(&mut self, cx: &mut Context<'_>, id: ConnId, session: &mut Session, now: Instant) -> Result<bool, Disconnect> {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        id: ConnId,
+        session: &mut Session,
+        now: Instant,
+    ) -> Result<bool, Disconnect> {
         let mut moved = false;
         if let Self::Connecting(connect) = self {
             let Poll::Ready(stream) = connect.as_mut().poll(cx) else { return Ok(false) };

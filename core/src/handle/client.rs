@@ -4,7 +4,8 @@ use super::Shared;
 use crate::message::Message;
 use crate::protocol::{OwnedRpcError, Request, Topic};
 use crate::session::{
-    OwnedOutcome, RequestId, RequestOptions, SendError, SendId, SendOptions, State, Stats, Status, SubscriptionId, Unanswered,
+    OwnedOutcome, RequestId, RequestOptions, SendError, SendId, SendOptions, State, Stats, Status,
+    SubscriptionId, Unanswered,
 };
 use crate::ws::CloseCode;
 use std::fmt;
@@ -64,7 +65,11 @@ impl Client {
     ///
     /// # Errors
     /// At once, if it is not taken.
-    pub fn send_with<'m>(&self, message: impl Into<Message<'m>>, options: SendOptions) -> Result<SendId, SendError> {
+    pub fn send_with<'m>(
+        &self,
+        message: impl Into<Message<'m>>,
+        options: SendOptions,
+    ) -> Result<SendId, SendError> {
         let now = self.shared.now();
         let mut inner = self.shared.lock();
         let sent = inner.session.send(message.into(), options, now);
@@ -155,7 +160,7 @@ impl Client {
 
     /// Counters of the session.
     pub fn stats(&self) -> Stats {
-        *self.shared.lock().session.stats()
+        self.shared.lock().session.stats()
     }
 }
 

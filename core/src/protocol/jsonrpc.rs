@@ -177,8 +177,8 @@ impl Protocol for JsonRpc {
         out.push_str(r#","method":"#);
         push_json(request.method, out);
         if let Some(params) = request.params {
-            let structured = serde_json::from_str::<&RawValue>(params)
-                .is_ok_and(|raw| raw.get().starts_with(['{', '[']));
+            let structured =
+                serde_json::from_str::<&RawValue>(params).is_ok_and(|raw| raw.get().starts_with(['{', '[']));
             if !structured {
                 let reason = format!("request {:?}: params must be a JSON object or array", request.method);
                 return Err(Unsupported { reason });
@@ -246,7 +246,11 @@ impl<'a> RpcError<'a> {
 
     /// A copy that borrows nothing.
     pub fn into_owned(self) -> OwnedRpcError {
-        OwnedRpcError { code: self.code, message: self.message.into_owned(), data: self.data.map(str::to_owned) }
+        OwnedRpcError {
+            code: self.code,
+            message: self.message.into_owned(),
+            data: self.data.map(str::to_owned),
+        }
     }
 }
 
@@ -284,11 +288,20 @@ mod tests {
         let nothing = Inbound::Message { topic: None };
         let topic = |name| Inbound::Message { topic: Some(name) };
         for (text, want) in [
-            (r#"{"jsonrpc":"2.0","id":7,"result":{"a":1}}"#, Inbound::Response { id: 7, result: Ok(r#"{"a":1}"#) }),
+            (
+                r#"{"jsonrpc":"2.0","id":7,"result":{"a":1}}"#,
+                Inbound::Response { id: 7, result: Ok(r#"{"a":1}"#) },
+            ),
             (r#"{"id":7,"result":null}"#, Inbound::Response { id: 7, result: Ok("null") }),
-            (r#"{"id":7,"error":{"code":1,"message":"x"}}"#, Inbound::Response { id: 7, result: Err(r#"{"code":1,"message":"x"}"#) }),
+            (
+                r#"{"id":7,"error":{"code":1,"message":"x"}}"#,
+                Inbound::Response { id: 7, result: Err(r#"{"code":1,"message":"x"}"#) },
+            ),
             (r#"{"id":7,"result":1,"error":null}"#, Inbound::Response { id: 7, result: Ok("1") }),
-            (r#"{"method":"subscription","params":{"channel":"a.b","data":[1,{"channel":"no"}]}}"#, topic("a.b")),
+            (
+                r#"{"method":"subscription","params":{"channel":"a.b","data":[1,{"channel":"no"}]}}"#,
+                topic("a.b"),
+            ),
             (r#"{"params":{"data":{},"channel":"late"},"method":"subscription"}"#, topic("late")),
             (r#"{"method":"n","params":["a"]}"#, nothing),
             (r#"{"method":"n","params":null}"#, nothing),
@@ -348,7 +361,10 @@ mod tests {
     #[test]
     fn errors_are_read_leniently() {
         let error = RpcError::parse(r#"{"code":10028,"message":"too_many_requests","data":{"x":1}}"#);
-        assert_eq!((error.code, &*error.message, error.data), (10028, "too_many_requests", Some(r#"{"x":1}"#)));
+        assert_eq!(
+            (error.code, &*error.message, error.data),
+            (10028, "too_many_requests", Some(r#"{"x":1}"#))
+        );
         assert_eq!(RpcError::parse("\"bad\"").message, "\"bad\"");
         assert_eq!(RpcError::parse(r#"{"code":5}"#).code, 0);
     }

@@ -60,7 +60,8 @@ impl Session {
                 for (name, _) in endpoint.headers.iter() {
                     headers.remove(name);
                 }
-                let appended = endpoint.headers.iter().try_for_each(|(name, value)| headers.append(name, value));
+                let appended =
+                    endpoint.headers.iter().try_for_each(|(name, value)| headers.append(name, value));
                 match appended.and_then(|()| attempt.options.validate()) {
                     Ok(()) => self.approach(endpoint, now),
                     Err(error) => self.attempt_failed(Error::Request(error), now),
@@ -93,9 +94,15 @@ impl Session {
     }
 
     /// The resolver's answer to [`Output::Resolve`]: the addresses in the order in which they are to be tried.
-    pub fn handle_resolved(&mut self, id: AttemptId, result: Result<&[SocketAddr], ResolveError>, now: Instant) {
+    pub fn handle_resolved(
+        &mut self,
+        id: AttemptId,
+        result: Result<&[SocketAddr], ResolveError>,
+        now: Instant,
+    ) {
         self.calm = false;
-        let waits = |a: &&mut Attempt| a.id == id && a.endpoint.is_some() && a.conn.is_none() && a.deadline.is_some();
+        let waits =
+            |a: &&mut Attempt| a.id == id && a.endpoint.is_some() && a.conn.is_none() && a.deadline.is_some();
         let Some(attempt) = self.attempt.as_mut().filter(waits) else { return };
         match result {
             Ok(addrs) => {

@@ -56,8 +56,13 @@ mod tests {
     fn never_overflows_and_resets() {
         let mut rng = ChaCha8Rng::from_seed([1; 32]);
         let mut backoff = Backoff { failures: u32::MAX };
-        assert!(backoff.next(Duration::from_secs(1), Duration::from_secs(30), &mut rng) <= Duration::from_secs(30));
+        assert!(
+            backoff.next(Duration::from_secs(1), Duration::from_secs(30), &mut rng)
+                <= Duration::from_secs(30)
+        );
         backoff.reset();
-        assert!(backoff.next(Duration::from_secs(1), Duration::from_secs(30), &mut rng) <= Duration::from_secs(1));
+        assert!(
+            backoff.next(Duration::from_secs(1), Duration::from_secs(30), &mut rng) <= Duration::from_secs(1)
+        );
     }
 }

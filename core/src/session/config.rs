@@ -132,7 +132,10 @@ impl Config {
     ///
     /// # Errors
     /// [`ConfigError::Header`] if one is no token or is named twice.
-    pub fn subprotocols<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Result<Self, ConfigError> {
+    pub fn subprotocols<S: Into<String>>(
+        mut self,
+        names: impl IntoIterator<Item = S>,
+    ) -> Result<Self, ConfigError> {
         self.handshake.subprotocols = names.into_iter().map(Into::into).collect();
         self.handshake.validate().map_err(ConfigError::Header)?;
         Ok(self)
@@ -249,7 +252,11 @@ impl Config {
             if (min..=max).contains(&value) {
                 return Ok(());
             }
-            Err(ConfigError::Range { field, value: format!("{value} B"), allowed: format!("{min} to {max} B") })
+            Err(ConfigError::Range {
+                field,
+                value: format!("{value} B"),
+                allowed: format!("{min} to {max} B"),
+            })
         };
         const GIB: usize = 1 << 30;
         bytes("recv_buffer", self.recv_buffer, 4096, GIB)?;
@@ -262,7 +269,11 @@ impl Config {
         }
         bytes("handshake_limits.max_head", self.handshake.max_head, 256, GIB)?;
         if self.limits.max_fragments == 0 {
-            return Err(ConfigError::Range { field: "limits.max_fragments", value: "0".into(), allowed: "1 or more".into() });
+            return Err(ConfigError::Range {
+                field: "limits.max_fragments",
+                value: "0".into(),
+                allowed: "1 or more".into(),
+            });
         }
         let time = |field, value: Duration, min: Duration| {
             if (min..=MAX_TIME).contains(&value) {
@@ -282,7 +293,11 @@ impl Config {
         time("backoff.max", self.backoff_max, self.backoff_initial)?;
         time("stable_after", self.stable_after, Duration::ZERO)?;
         if self.max_attempts == Some(0) {
-            return Err(ConfigError::Range { field: "max_attempts", value: "0".into(), allowed: "1 or more, or None".into() });
+            return Err(ConfigError::Range {
+                field: "max_attempts",
+                value: "0".into(),
+                allowed: "1 or more, or None".into(),
+            });
         }
         Ok(())
     }

@@ -246,10 +246,14 @@ impl Event<'_> {
                 headers: (*headers).clone(),
                 subprotocol: subprotocol.map(str::to_owned),
             },
-            Self::Message { message, epoch, subscription } => {
-                OwnedEvent::Message { message: message.to_owned(), epoch: *epoch, subscription: *subscription }
+            Self::Message { message, epoch, subscription } => OwnedEvent::Message {
+                message: message.to_owned(),
+                epoch: *epoch,
+                subscription: *subscription,
+            },
+            Self::Chunk { part, last, epoch } => {
+                OwnedEvent::Chunk { part: part.to_owned(), last: *last, epoch: *epoch }
             }
-            Self::Chunk { part, last, epoch } => OwnedEvent::Chunk { part: part.to_owned(), last: *last, epoch: *epoch },
             Self::Response { id, outcome } => OwnedEvent::Response { id: *id, outcome: outcome.to_owned() },
             Self::Subscribed { id, topic, epoch } => {
                 OwnedEvent::Subscribed { id: *id, topic: (*topic).to_owned(), epoch: *epoch }
@@ -269,9 +273,11 @@ impl Event<'_> {
                 retry_at: *retry_at,
                 unsent: (*unsent).clone(),
             },
-            Self::AttemptFailed { failures, error, retry_at } => {
-                OwnedEvent::AttemptFailed { failures: *failures, error: (*error).clone(), retry_at: *retry_at }
-            }
+            Self::AttemptFailed { failures, error, retry_at } => OwnedEvent::AttemptFailed {
+                failures: *failures,
+                error: (*error).clone(),
+                retry_at: *retry_at,
+            },
             Self::Closed { error } => OwnedEvent::Closed { error: error.cloned() },
         }
     }

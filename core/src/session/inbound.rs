@@ -14,7 +14,9 @@ impl Session {
     /// Takes one thing off a connection; false if it has nothing.
     pub(super) fn step_link(&mut self, index: usize, now: Instant) -> bool {
         match self.links[index].poll() {
-            Step::Idle if self.renew && self.current == Some(index) => self.failed(index, Error::Reconnect, now),
+            Step::Idle if self.renew && self.current == Some(index) => {
+                self.failed(index, Error::Reconnect, now)
+            }
             Step::Idle => return false,
             Step::Upgraded(upgraded) => self.upgraded(index, upgraded, now),
             Step::Redirect(to) => self.redirected(index, *to, now),
@@ -78,7 +80,9 @@ impl Session {
                 match self.requests.settle(id) {
                     Some(live) => self.own_response(live, index, part, ok, now),
                     // Nobody waits for it: it came too late, or somebody else asked. That is for the user to know.
-                    None => return Announced::Message { link: index, kind: Kind::Text, at, subscription: None },
+                    None => {
+                        return Announced::Message { link: index, kind: Kind::Text, at, subscription: None };
+                    }
                 }
                 Announced::Nothing
             }
@@ -86,7 +90,12 @@ impl Session {
     }
 
     /// Has a message of a topic wait until its gap is reported, if it has one.
-    fn after_gap(&mut self, message: Announced, subscription: Option<SubscriptionId>, now: Instant) -> Announced {
+    fn after_gap(
+        &mut self,
+        message: Announced,
+        subscription: Option<SubscriptionId>,
+        now: Instant,
+    ) -> Announced {
         let gap = |id: &SubscriptionId| self.subscriptions.get(*id).is_some_and(|s| s.has_gap());
         let Some(id) = subscription.filter(gap) else { return message };
         self.report_gaps(&[id], now);
@@ -122,7 +131,8 @@ impl Session {
                     Error::Timeout(_) => Some(CloseCode::Away),
                     _ => None,
                 };
-                let reason = if let Error::Protocol(fault) = &error { fault.to_string() } else { String::new() };
+                let reason =
+                    if let Error::Protocol(fault) = &error { fault.to_string() } else { String::new() };
                 self.lost(index, error, reply.map(|code| (code, &*reason)), now);
             }
             Stage::Retired => self.links[index].deadline = None,

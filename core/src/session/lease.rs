@@ -53,7 +53,12 @@ impl Lease {
 }
 
 /// The event that `announced` stands for: `bytes` is what its place lies in, `queued` what was taken off the queue for it.
-fn view<'a>(announced: Announced, bytes: &'a [u8], queued: Option<&'a Queued>, epoch: Epoch) -> Option<Event<'a>> {
+fn view<'a>(
+    announced: Announced,
+    bytes: &'a [u8],
+    queued: Option<&'a Queued>,
+    epoch: Epoch,
+) -> Option<Event<'a>> {
     let message = |kind, at: Place| match kind {
         Kind::Text => Message::Text(utf8::checked_text(at.of(bytes))),
         Kind::Binary => Message::Binary(at.of(bytes)),

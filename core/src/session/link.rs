@@ -261,7 +261,9 @@ impl Link {
                 Stage::Connecting => Ok(Step::Idle),
                 Stage::Handshake(handshake) => match handshake.receive(self.receiver.peek()) {
                     Ok(handshake::Progress::NeedMore) => Ok(Step::Idle),
-                    Ok(handshake::Progress::Redirect { location }) => return Step::Redirect(Box::new(location)),
+                    Ok(handshake::Progress::Redirect { location }) => {
+                        return Step::Redirect(Box::new(location));
+                    }
                     Ok(handshake::Progress::Accepted { consumed }) => return self.upgraded(consumed),
                     Err(error) => Err(Error::Handshake(error)),
                 },

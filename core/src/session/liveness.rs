@@ -57,7 +57,12 @@ impl Liveness {
     }
 
     /// The round-trip time, if the pong answers the last ping. Others mean nothing (RFC 6455 section 5.5.3).
-    pub(crate) fn pong(&mut self, payload: &[u8], interval: Option<Duration>, now: Instant) -> Option<Duration> {
+    pub(crate) fn pong(
+        &mut self,
+        payload: &[u8],
+        interval: Option<Duration>,
+        now: Instant,
+    ) -> Option<Duration> {
         let ping = self.awaited.take_if(|ping| ping.payload == payload)?;
         self.due = interval.map(|interval| (ping.at + interval).max(now + Duration::from_millis(1)));
         Some(now.saturating_duration_since(ping.at))

@@ -12,7 +12,13 @@ use std::time::Instant;
 
 impl Session {
     /// The current connection is lost: everything that hung on it is settled or put back, and the next attempt is set.
-    pub(super) fn lost(&mut self, index: usize, error: Error, reply: Option<(CloseCode, &str)>, now: Instant) {
+    pub(super) fn lost(
+        &mut self,
+        index: usize,
+        error: Error,
+        reply: Option<(CloseCode, &str)>,
+        now: Instant,
+    ) {
         let until = now + self.config.close_timeout;
         let link = &mut self.links[index];
         let (conn, since) = (link.id, link.last_received);
@@ -59,7 +65,9 @@ impl Session {
             _ if tired => return None,
             Recovery::Stop => return None,
             // The same credentials on a server that never took them.
-            Recovery::Reauthenticate if self.config.endpoint.is_some() && self.stats.connections == 0 => return None,
+            Recovery::Reauthenticate if self.config.endpoint.is_some() && self.stats.connections == 0 => {
+                return None;
+            }
             Recovery::Backoff(least) => delay.max(least),
             Recovery::Reconnect | Recovery::Reauthenticate => delay,
         };

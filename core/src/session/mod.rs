@@ -35,7 +35,8 @@ mod user;
 
 pub use config::{Config, ConfigError, Endpoint};
 pub use event::{
-    Epoch, Event, Gap, Outcome, OwnedEvent, OwnedOutcome, RequestId, SendId, SubscriptionId, Unanswered, Unsent,
+    Epoch, Event, Gap, Outcome, OwnedEvent, OwnedOutcome, RequestId, SendId, SubscriptionId, Unanswered,
+    Unsent,
 };
 pub use lease::Lease;
 pub use output::{AttemptId, ConnId, Output};
@@ -93,7 +94,9 @@ pub struct Session {
     subscriptions: Subscriptions,
     /// Requests that restore subscriptions and are not answered.
     restoring: usize,
+    /// Messages of the user that were sent, and messages besides.
     last_send: u64,
+    own_sent: u64,
 
     /// Requests whose failure a handle wants to be told of out of order, and those that failed.
     watched: BTreeSet<RequestId>,
@@ -185,6 +188,7 @@ impl Session {
             subscriptions: Subscriptions::default(),
             restoring: 0,
             last_send: 0,
+            own_sent: 0,
             watched: BTreeSet::new(),
             watched_failed: Vec::new(),
             refused: false,
@@ -369,8 +373,8 @@ impl Session {
     }
 
     /// Counters.
-    pub fn stats(&self) -> &Stats {
-        &self.stats
+    pub fn stats(&self) -> Stats {
+        Stats { messages_sent: self.last_send + self.own_sent, ..self.stats }
     }
 
     /// Bytes that wait to be written on the current connection.

@@ -84,7 +84,14 @@ impl Requests {
         self.live.len()
     }
 
-    pub(crate) fn insert(&mut self, id: u64, what: What, deadline: Instant, on_disconnect: OnDisconnect, text: &str) {
+    pub(crate) fn insert(
+        &mut self,
+        id: u64,
+        what: What,
+        deadline: Instant,
+        on_disconnect: OnDisconnect,
+        text: &str,
+    ) {
         let text = (on_disconnect != OnDisconnect::Fail).then(|| text.to_owned());
         self.deadlines.insert((deadline, id));
         self.live.insert(id, Live { what, deadline, on_disconnect, text, sent: None, resent: false });

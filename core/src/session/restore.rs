@@ -58,7 +58,7 @@ impl Session {
         let link = &mut self.links[index];
         while let Some((id, text)) = self.requests.first_held() {
             let ordinal = link.send_own(text);
-            self.stats.messages_sent += 1;
+            self.own_sent += 1;
             self.requests.sent(id, link.id, ordinal);
         }
     }
@@ -67,7 +67,8 @@ impl Session {
     pub(super) fn ask_for(&mut self, ids: &[SubscriptionId], restore: bool, now: Instant) {
         let batch = self.config.protocol.topics_per_message().max(1);
         for ids in ids.chunks(batch) {
-            let topics: Vec<&Topic> = ids.iter().filter_map(|id| self.subscriptions.get(*id)).map(|s| &s.topic).collect();
+            let topics: Vec<&Topic> =
+                ids.iter().filter_map(|id| self.subscriptions.get(*id)).map(|s| &s.topic).collect();
             let id = self.requests.next_id();
             self.text.clear();
             let ack = self.config.protocol.subscribe(id, &topics, &mut self.text);
@@ -99,7 +100,7 @@ impl Session {
         let Some(index) = self.current else { return };
         let link = &mut self.links[index];
         let ordinal = link.send_own(&self.text);
-        self.stats.messages_sent += 1;
+        self.own_sent += 1;
         if ack == Ack::Response {
             let deadline = now + self.config.request_timeout;
             self.requests.insert(id, what, deadline, OnDisconnect::Fail, "");
@@ -186,7 +187,8 @@ impl Session {
         let Failed { id, what, maybe_sent, why } = failed;
         match what {
             What::User if self.watched.remove(&RequestId(id)) => {
-                let outcome = if maybe_sent { OwnedOutcome::SentUnknown(why) } else { OwnedOutcome::NotSent(why) };
+                let outcome =
+                    if maybe_sent { OwnedOutcome::SentUnknown(why) } else { OwnedOutcome::NotSent(why) };
                 self.watched_failed.push((RequestId(id), outcome));
             }
             What::User => self.events.push_back(Queued::Unanswered { id: RequestId(id), maybe_sent, why }),

@@ -1,11 +1,11 @@
 //! The user's side of the session: what he wants.
 
+use super::Session;
 use super::event::{RequestId, SendId, SubscriptionId, Unanswered};
 use super::link::Stage;
 use super::requests::{OnDisconnect, RequestOptions, What};
 use super::status::State;
 use super::subscriptions::SubscriptionState;
-use super::Session;
 use crate::message::Message;
 use crate::protocol::{Request, Topic, Unsupported};
 use crate::ws::CloseCode;
@@ -60,22 +60,34 @@ impl Session {
     /// # Errors
     /// [`SendError::Offline`], [`SendError::Full`], [`SendError::Closed`]. A message that was refused has no effect.
     #[inline]
-    pub fn send(&mut self, message: Message<'_>, options: SendOptions, _now: Instant) -> Result<SendId, SendError> {
-        let (State::Online, Some(index)) = (self.history.state, self.current) else { return Err(self.refusal()) };
+    pub fn send(
+        &mut self,
+        message: Message<'_>,
+        options: SendOptions,
+        _now: Instant,
+    ) -> Result<SendId, SendError> {
+        let (State::Online, Some(index)) = (self.history.state, self.current) else {
+            return Err(self.refusal());
+        };
         let link = &mut self.links[index];
-        if link.sender.queued() + message.len() > self.config.send_buffer && link.is_full(message.len(), self.config.send_buffer) {
+        if link.sender.queued() + message.len() > self.config.send_buffer
+            && link.is_full(message.len(), self.config.send_buffer)
+        {
             self.refused = true;
             return Err(SendError::Full);
         }
         link.sender.message(message.kind(), message.as_bytes(), options.compress);
-        self.stats.messages_sent += 1;
         self.last_send += 1;
         Ok(SendId(self.last_send))
     }
 
     #[cold]
     fn refusal(&self) -> SendError {
-        if self.closing || self.history.state == State::Closed { SendError::Closed } else { SendError::Offline }
+        if self.closing || self.history.state == State::Closed {
+            SendError::Closed
+        } else {
+            SendError::Offline
+        }
     }
 
     /// Makes a request. It is settled by one `Event::Response`, whatever happens.
@@ -111,7 +123,7 @@ impl Session {
             Some(index) => {
                 let link = &mut self.links[index];
                 let ordinal = link.send_own(&self.text);
-                self.stats.messages_sent += 1;
+                self.own_sent += 1;
                 self.requests.sent(id, link.id, ordinal);
             }
             None => self.requests.hold(id),
@@ -151,7 +163,8 @@ impl Session {
         match self.subscriptions.release(id) {
             Ok(Some(subscription)) => {
                 // Asked for and not answered counts too: the peer handles messages in order.
-                let known = matches!(subscription.state, SubscriptionState::Confirmed | SubscriptionState::Pending);
+                let known =
+                    matches!(subscription.state, SubscriptionState::Confirmed | SubscriptionState::Pending);
                 if known && matches!(self.history.state, State::Online | State::Restoring) {
                     self.ask_no_more(&subscription.topic, now);
                 }

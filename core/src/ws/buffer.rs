@@ -88,9 +88,13 @@ impl RecvBuffer {
     #[inline]
     pub(crate) fn writable(&mut self) -> &mut [u8] {
         if self.head == self.tail {
+            let used = self.tail;
             (self.head, self.tail) = (0, 0);
             if self.bytes.len() == self.base && self.want == 0 {
                 return &mut self.bytes;
+            }
+            if used > self.base {
+                self.calm = 0;
             }
             self.settle();
         }

@@ -9,7 +9,11 @@ pub(crate) const MAX_REASON: usize = 123;
 /// Reads a close frame's payload. An empty one is code 1005, "no status received", which never goes over the wire.
 pub(crate) fn parse(payload: &[u8]) -> Result<(CloseCode, &str), ProtocolError> {
     let Some((code, reason)) = payload.split_first_chunk::<2>() else {
-        return if payload.is_empty() { Ok((CloseCode::Status, "")) } else { Err(ProtocolError::BadCloseFrame) };
+        return if payload.is_empty() {
+            Ok((CloseCode::Status, ""))
+        } else {
+            Err(ProtocolError::BadCloseFrame)
+        };
     };
     let code = u16::from_be_bytes(*code);
     if !may_be_sent(code) {

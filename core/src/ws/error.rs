@@ -75,7 +75,9 @@ impl ProtocolError {
 impl fmt::Display for ProtocolError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::ReservedBits(bits) => write!(f, "reserved bits {bits:#05b} set without an extension that defines them"),
+            Self::ReservedBits(bits) => {
+                write!(f, "reserved bits {bits:#05b} set without an extension that defines them")
+            }
             Self::ReservedOpcode(op) => write!(f, "reserved opcode {op:#x}"),
             Self::MaskedFrame => f.write_str("the server masked a frame"),
             Self::FragmentedControl => f.write_str("a control frame is fragmented"),
@@ -88,10 +90,16 @@ impl fmt::Display for ProtocolError {
             Self::BadCloseCode(code) => write!(f, "close code {code} must not be sent"),
             Self::Deflate => f.write_str("a compressed message is not DEFLATE data"),
             Self::FrameTooLarge { len, max } => {
-                write!(f, "a frame of {len} bytes is over the limit of {max}; raise Limits::max_frame if that is expected")
+                write!(
+                    f,
+                    "a frame of {len} bytes is over the limit of {max}; raise Limits::max_frame if that is expected"
+                )
             }
             Self::MessageTooLarge { max } => {
-                write!(f, "a message is over the limit of {max} bytes; raise Limits::max_message or stream it in chunks")
+                write!(
+                    f,
+                    "a message is over the limit of {max} bytes; raise Limits::max_message or stream it in chunks"
+                )
             }
             Self::TooManyFragments { max } => {
                 write!(f, "a message in over {max} frames; raise Limits::max_fragments if that is expected")

@@ -66,9 +66,12 @@ pub(crate) fn copy_masked(dst: &mut [u8], src: &[u8], key: [u8; 4]) {
             xor_block(d, s, key);
         }
         xor_block(&mut dst[len - 32..], &src[len - 32..], turned(key, len - 32));
+    } else if len >= 16 {
+        for at in [0, 8, len - 16, len - 8] {
+            xor_word(&mut dst[at..], &src[at..], turned(key, at));
+        }
     } else if len >= 8 {
-        let middle = (len - 8) / 2;
-        for at in [0, middle.min(8), len - 8 - middle.min(8), len - 8] {
+        for at in [0, len - 8] {
             xor_word(&mut dst[at..], &src[at..], turned(key, at));
         }
     } else {

@@ -110,13 +110,28 @@ impl Sender {
     pub(crate) fn message(&mut self, kind: Kind, payload: &[u8], compress: bool) {
         let opcode = if kind == Kind::Text { TEXT } else { BINARY };
         self.messages += 1;
+        if payload.len() > self.simple.min(125) || !self.short_frame(FIN | opcode, payload) {
+            self.message_slow(opcode, payload, compress);
+        }
+    }
+
+    /// Encodes a frame of up to 125 bytes at the end, if there is room: what most messages come to.
+    #[inline]
+    fn short_frame(&mut self, first: u8, payload: &[u8]) -> bool {
+        let Some((header, rest)) = self.bytes[self.tail..].split_first_chunk_mut::<6>() else { return false };
+        let Some(body) = rest.get_mut(..payload.len()) else { return false };
+        let key = self.keys.next_key();
+        *header = frame::short_header(first, payload.len() as u8, key);
+        mask::copy_masked(body, payload, key);
+        self.tail += 6 + payload.len();
+        true
+    }
+
+    #[inline(never)]
+    fn message_slow(&mut self, opcode: u8, payload: &[u8], compress: bool) {
         if payload.len() <= self.simple {
             return self.frame(FIN | opcode, payload);
         }
-        self.message_slow(opcode, payload, compress);
-    }
-
-    fn message_slow(&mut self, opcode: u8, payload: &[u8], compress: bool) {
         let mut deflated = std::mem::take(&mut self.deflated);
         match &mut self.deflater {
             Some(deflater) if compress && deflater.wants(payload.len()) => {
@@ -169,13 +184,13 @@ impl Sender {
 
     /// Takes back all frames that were not begun to be written.
     pub(crate) fn cut(&mut self) {
-        let begun = frames(&self.bytes[..self.tail]).find(|(at, size)| *at < self.head && self.head < at + size);
+        let begun =
+            frames(&self.bytes[..self.tail]).find(|(at, size)| *at < self.head && self.head < at + size);
         self.tail = begun.map_or(self.head, |(at, size)| at + size);
         self.seams.clear();
     }
 
     /// Encodes one frame at the end.
-    #[inline]
     fn frame(&mut self, first: u8, payload: &[u8]) {
         let key = self.keys.next_key();
         let size = frame::masked_header_len(payload.len());

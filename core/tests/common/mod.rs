@@ -1,6 +1,7 @@
 //! A session under test: virtual time, connections in memory, and a peer that is nothing but functions of bytes.
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of this")]
+#![allow(clippy::unwrap_used, reason = "in tests, a panic is the report")]
 
 use everwire_core::{Clock, Config, ConnId, Disconnect, Output, OwnedEvent, Session};
 use std::net::SocketAddr;
@@ -36,7 +37,11 @@ pub fn start() -> Clock {
 
 /// A configuration without pings, and with buffers small enough that tests reach their ends.
 pub fn config() -> Config {
-    Config::new("ws://127.0.0.1:9/feed").unwrap().ping_interval(None).handshake_limits(1024, 50).recv_buffer(8192)
+    Config::new("ws://127.0.0.1:9/feed")
+        .unwrap()
+        .ping_interval(None)
+        .handshake_limits(1024, 50)
+        .recv_buffer(8192)
 }
 
 /// Why polling stopped.
@@ -340,7 +345,9 @@ pub fn rpc_error(id: u64, message: &str) -> Vec<u8> {
 
 /// A JSON-RPC notification.
 pub fn notification(channel: &str, data: u32) -> Vec<u8> {
-    text(&format!(r#"{{"jsonrpc":"2.0","method":"subscription","params":{{"channel":"{channel}","data":{data}}}}}"#))
+    text(&format!(
+        r#"{{"jsonrpc":"2.0","method":"subscription","params":{{"channel":"{channel}","data":{data}}}}}"#
+    ))
 }
 
 /// Confirms every subscribe call that the client made on a connection after the first `seen` texts; how many texts there are then.

@@ -1,0 +1,316 @@
+//! Requests through a handle: each ends, whatever happens, and says truly how.
+
+// clippy.toml allows it in test functions, but not in the functions they call.
+#![allow(clippy::unwrap_used)]
+
+use everwire_testing::venue::JsonRpcVenue;
+use everwire_testing::{ConnHandle, HandshakeFault, MockServer};
+use everwire_tests::{SOON, bounded, closed, config_for, driving, lost, noise, online, until};
+use everwire_tokio::{
+    Client, CloseCode, Config, Driver, Event, Events, JsonRpc, OnDisconnect, OwnedEvent, Request,
+    RequestError, RequestOptions, ResponseFuture, SendError, State, Unanswered, connect,
+};
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+/// A server that answers as a venue, but never a request with "hang" in it.
+fn server() -> MockServer {
+    let venue = JsonRpcVenue::builder().method("echo", |params| Ok(params.clone())).build();
+    MockServer::builder()
+        .handler(move |conn, message| {
+            if !message.to_text().is_ok_and(|text| text.contains("hang")) {
+                venue.handle(conn, &message);
+            }
+        })
+        .start()
+}
+
+fn rpc(server: &MockServer) -> Config {
+    config_for(server).protocol(JsonRpc::new().methods("public/subscribe", "public/unsubscribe"))
+}
+
+async fn start(server: &MockServer) -> (Client, Events) {
+    let (client, mut events) = connect(rpc(server)).unwrap();
+    online(&mut events).await;
+    (client, events)
+}
+
+fn with(on_disconnect: OnDisconnect) -> RequestOptions {
+    RequestOptions { on_disconnect, ..RequestOptions::default() }
+}
+
+async fn outcome(answer: ResponseFuture) -> Result<String, RequestError> {
+    bounded("the end of a request", answer).await
+}
+
+/// Waits until the server has the request with this in it.
+fn arrived(conn: &ConnHandle, text: &str) {
+    conn.wait_for(text, SOON, |message| message.to_text().is_ok_and(|got| got.contains(text))).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_and_errors() {
+    let server = server();
+    let (client, _events) = start(&server).await;
+    let requests: Vec<_> = (0..500)
+        .map(|n| client.request(Request::new("echo").params(&json!({ "n": n }).to_string())))
+        .collect();
+    for (n, request) in requests.into_iter().enumerate() {
+        let answer: Value = serde_json::from_str(&outcome(request).await.unwrap()).unwrap();
+        assert_eq!(answer, json!({ "n": n }));
+    }
+    let Err(RequestError::Rpc(error)) = outcome(client.request(Request::new("no/such"))).await else {
+        panic!()
+    };
+    assert_eq!((error.code, &*error.message), (-32601, "Method not found"));
+    let refused = outcome(client.request(Request::new("echo").params("no json"))).await;
+    assert!(matches!(refused, Err(RequestError::NotTaken(SendError::Unsupported(_)))), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_answer_in_time() {
+    let server = server();
+    let (client, _events) = start(&server).await;
+    let begin = Instant::now();
+    let options = RequestOptions { timeout: Some(Duration::from_millis(200)), ..RequestOptions::default() };
+    let answer = client.request_with(Request::new("hang"), options);
+    assert_eq!(outcome(answer).await, Err(RequestError::SentUnknown(Unanswered::Timeout)));
+    let took = begin.elapsed();
+    assert!((Duration::from_millis(200)..Duration::from_secs(5)).contains(&took), "{took:?}");
+    assert!(outcome(client.request(Request::new("public/test"))).await.is_ok(), "the session goes on");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dropping_the_future_cancels() {
+    let server = server();
+    let (client, mut events) = start(&server).await;
+    let conn = server.last().unwrap();
+    let answer = client.request(Request::new("hang"));
+    let id = answer.id().unwrap();
+    arrived(&conn, "hang");
+    drop(answer);
+    // An answer that comes in spite of it belongs to nobody, so that it is a message like any other.
+    let late = json!({"jsonrpc": "2.0", "id": id.as_u64(), "result": "late"}).to_string();
+    conn.send_text(late.clone());
+    let message = |event: &OwnedEvent| match event {
+        OwnedEvent::Message { message, .. } => Some(message.clone()),
+        _ => None,
+    };
+    let (got, before) = until(&mut events, "the late answer", message).await;
+    assert_eq!(got.to_text().unwrap(), late);
+    let told = before.iter().any(|event| matches!(event, OwnedEvent::Response { .. }));
+    assert!(!told, "nobody awaits it any more: {before:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_lost_after_sending() {
+    let server = server();
+    let (client, mut events) = start(&server).await;
+    let conn = server.last().unwrap();
+    let fail = client.request(Request::new("hang"));
+    let hold = client.request_with(Request::new("hang/held"), with(OnDisconnect::Hold));
+    let resend = client.request_with(Request::new("hang/again"), with(OnDisconnect::Resend));
+    arrived(&conn, "hang/again");
+    conn.kill();
+    let unknown = Err(RequestError::SentUnknown(Unanswered::ConnectionLost));
+    assert_eq!(outcome(fail).await, unknown);
+    assert_eq!(outcome(hold).await, unknown, "it was sent, so that it cannot wait for another connection");
+    lost(&mut events).await;
+    let again = server.wait_connection(1, SOON).unwrap();
+    let request = again.expect_json_subset(&json!({"method": "hang/again"}), SOON).unwrap();
+    again.send_text(json!({"jsonrpc": "2.0", "id": request["id"], "result": "second"}).to_string());
+    assert_eq!(outcome(resend).await.unwrap(), "\"second\"");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_lost_before_sending() {
+    let server = server();
+    // More than the operating system's buffers of both sides take.
+    let (client, mut events) = connect(rpc(&server).send_buffer(256 << 20).ping_interval(None)).unwrap();
+    online(&mut events).await;
+    let conn = server.last().unwrap();
+    conn.stall(true);
+    let block = noise(1, 1 << 20);
+    let mut sent = Vec::new();
+    for _ in 0..128 {
+        sent.push(client.send(&block[..]).unwrap());
+    }
+    let fail = client.request(Request::new("echo"));
+    let hold = client.request_with(Request::new("public/test"), with(OnDisconnect::Hold));
+    conn.kill();
+    assert_eq!(outcome(fail).await, Err(RequestError::NotSent(Unanswered::ConnectionLost)));
+    let unsent = |event: &OwnedEvent| match event {
+        OwnedEvent::Lost { unsent, .. } => Some(unsent.clone()),
+        _ => None,
+    };
+    let (unsent, _) = until(&mut events, "Lost", unsent).await;
+    let last = sent.last().unwrap();
+    assert_eq!(unsent.not_sent.end.as_u64(), last.as_u64() + 1, "{unsent:?}");
+    assert!(unsent.count() > 0 && unsent.count() <= 128, "{unsent:?}");
+    if let Some(cut) = unsent.cut {
+        assert_eq!(cut.as_u64() + 1, unsent.not_sent.start.as_u64(), "{unsent:?}");
+    }
+    assert!(outcome(hold).await.unwrap().contains("1.2.26"), "it waited for the next connection");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_connection_only_what_may_wait_is_taken() {
+    let server = server();
+    let (client, mut events) = start(&server).await;
+    server.refuse_connections(true).unwrap();
+    server.last().unwrap().kill();
+    lost(&mut events).await;
+    let refused = outcome(client.request(Request::new("echo"))).await;
+    assert_eq!(refused, Err(RequestError::NotTaken(SendError::Offline)));
+    let expires =
+        RequestOptions { timeout: Some(Duration::from_millis(50)), on_disconnect: OnDisconnect::Hold };
+    let expired = outcome(client.request_with(Request::new("echo"), expires)).await;
+    assert_eq!(expired, Err(RequestError::NotSent(Unanswered::Timeout)));
+    let hold = client.request_with(Request::new("echo").params("{\"held\":1}"), with(OnDisconnect::Hold));
+    let resend = client.request_with(Request::new("echo").params("{\"held\":2}"), with(OnDisconnect::Resend));
+    let dropped = client.request_with(Request::new("echo").params("{\"held\":3}"), with(OnDisconnect::Hold));
+    drop(dropped);
+    server.refuse_connections(false).unwrap();
+    assert_eq!(outcome(hold).await.unwrap(), "{\"held\":1}");
+    assert_eq!(outcome(resend).await.unwrap(), "{\"held\":2}");
+    let texts: Vec<_> = server.last().unwrap().received().iter().map(|m| m.to_string()).collect();
+    assert!(!texts.iter().any(|text| text.contains("\"held\":3")), "it was cancelled: {texts:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn closing_settles() {
+    let server = server();
+    let (client, mut events) = start(&server).await;
+    let hang = client.request(Request::new("hang"));
+    arrived(&server.last().unwrap(), "hang");
+    client.close(CloseCode::Normal, "");
+    assert_eq!(outcome(hang).await, Err(RequestError::SentUnknown(Unanswered::Closed)));
+    let late = outcome(client.request_with(Request::new("echo"), with(OnDisconnect::Hold))).await;
+    assert_eq!(late, Err(RequestError::NotTaken(SendError::Closed)));
+    assert_eq!(closed(&mut events).await, None);
+}
+
+/// The timeout of a request is kept even if nobody takes the events, which stand before its answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_that_nobody_takes_do_not_keep_a_request_from_ending() {
+    let server = MockServer::builder()
+        .handler(|conn, _| {
+            for n in 0..10_000 {
+                conn.send_text(format!("flood {n}"));
+            }
+        })
+        .start();
+    let (client, mut events) = connect(rpc(&server)).unwrap();
+    online(&mut events).await;
+    let options = RequestOptions { timeout: Some(Duration::from_millis(300)), ..RequestOptions::default() };
+    let answer = client.request_with(Request::new("flood"), options.clone());
+    assert_eq!(outcome(answer).await, Err(RequestError::SentUnknown(Unanswered::Timeout)));
+    let late = client.request_with(Request::new("flood"), options);
+    client.close(CloseCode::Normal, "");
+    assert_eq!(outcome(late).await, Err(RequestError::SentUnknown(Unanswered::Closed)));
+}
+
+/// Makes a request in each state that a session can be in, then drops its driver.
+mod the_driver_is_dropped {
+    use super::*;
+
+    async fn settles(driver: Driver, state: State, expected: RequestError) {
+        let client = driver.client();
+        assert_eq!(client.state(), state);
+        let answer = client.request_with(Request::new("hang"), with(OnDisconnect::Resend));
+        drop(driver);
+        assert_eq!(outcome(answer).await, Err(expected), "{state:?}");
+        let after = outcome(client.request_with(Request::new("echo"), with(OnDisconnect::Hold))).await;
+        assert_eq!(after, Err(RequestError::NotTaken(SendError::Closed)), "{state:?}");
+        assert_eq!(client.send("x"), Err(SendError::Closed), "{state:?}");
+        assert_eq!(client.state(), State::Closed);
+    }
+
+    /// Runs the driver until the client is in this state.
+    async fn drive_to(driver: &mut Driver, state: State) {
+        let client = driver.client();
+        bounded("a state", async {
+            while client.state() != state {
+                tokio::select! {
+                    biased;
+                    _ = driver.next() => {}
+                    () = tokio::task::yield_now() => {}
+                }
+            }
+        })
+        .await;
+    }
+
+    const NOT_SENT: RequestError = RequestError::NotSent(Unanswered::Closed);
+
+    #[tokio::test]
+    async fn before_it_ran() {
+        let server = server();
+        settles(Driver::new(rpc(&server)).unwrap(), State::Idle, NOT_SENT).await;
+    }
+
+    #[tokio::test]
+    async fn while_connecting() {
+        let server = MockServer::builder().handshake(HandshakeFault::Silent).start();
+        let mut driver = Driver::new(rpc(&server)).unwrap();
+        drive_to(&mut driver, State::Connecting).await;
+        settles(driver, State::Connecting, NOT_SENT).await;
+    }
+
+    #[tokio::test]
+    async fn while_restoring() {
+        let venue = JsonRpcVenue::builder().never_ack("x").build();
+        let server = MockServer::builder().venue(&venue).start();
+        let mut driver = Driver::new(rpc(&server)).unwrap();
+        driver.client().subscribe("x");
+        drive_to(&mut driver, State::Restoring).await;
+        settles(driver, State::Restoring, NOT_SENT).await;
+    }
+
+    #[tokio::test]
+    async fn while_waiting_for_the_next_attempt() {
+        let refusal = HandshakeFault::status_with(503, &[("Retry-After", "60")], "");
+        let server = MockServer::builder().handshake(refusal).start();
+        let mut driver = Driver::new(rpc(&server)).unwrap();
+        drive_to(&mut driver, State::Backoff).await;
+        settles(driver, State::Backoff, NOT_SENT).await;
+    }
+
+    #[tokio::test]
+    async fn online_before_a_byte_was_written() {
+        let server = server();
+        let mut driver = Driver::new(rpc(&server)).unwrap();
+        drive_to(&mut driver, State::Online).await;
+        settles(driver, State::Online, NOT_SENT).await;
+    }
+
+    #[tokio::test]
+    async fn online_and_sent() {
+        let server = server();
+        let mut driver = Driver::new(rpc(&server)).unwrap();
+        assert!(matches!(bounded("Online", driver.next()).await, Some(Event::Online { .. })));
+        let client = driver.client();
+        let answer = client.request(Request::new("hang"));
+        let conn = server.last().unwrap();
+        driving(&mut driver, "the request", everwire_testing::unblock(move || arrived(&conn, "hang"))).await;
+        drop(driver);
+        assert_eq!(outcome(answer).await, Err(RequestError::SentUnknown(Unanswered::Closed)));
+    }
+
+    #[test]
+    fn with_its_runtime() {
+        let server = server();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let (client, answer, _events) = runtime.block_on(async {
+            let (client, events) = start(&server).await;
+            let answer = client.request(Request::new("hang"));
+            (client, answer, events)
+        });
+        drop(runtime);
+        let other = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let ended = other.block_on(outcome(answer));
+        assert!(matches!(ended, Err(RequestError::SentUnknown(Unanswered::Closed) | NOT_SENT)), "{ended:?}");
+        assert_eq!(client.state(), State::Closed);
+    }
+}
