@@ -69,3 +69,8 @@ impl Events {
         self.receiver.recv().await
     }
 }
+
+// The README's examples are compiled as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

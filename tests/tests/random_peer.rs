@@ -9,7 +9,6 @@ use everwire_tokio::ws::deflate::DeflateConfig;
 use everwire_tokio::{CloseCode, Config, Driver, Event, SendError};
 use proptest::prelude::*;
 use std::collections::VecDeque;
-use std::time::Duration;
 
 /// What one side says, and the lengths of the frames that the server's echo of it comes in.
 #[derive(Debug, Clone)]
@@ -129,10 +128,10 @@ async fn run(case: &Case, config: impl FnOnce(Config) -> Config) {
                     Err(error) => panic!("{error}"),
                 }
             }
-            // A pong that waits is enough for a long message to be refused, and nothing tells when it is gone.
-            let retry = if outgoing.peek().is_some() { Duration::from_millis(1) } else { SOON };
-            match tokio::time::timeout(retry, driver.next()).await {
-                Err(_) => {}
+            match tokio::time::timeout(SOON, driver.next()).await {
+                Err(_) => panic!("neither an echo nor room; the server: {:?}", server.last().and_then(|c| c.ended())),
+                // What was refused is tried again.
+                Ok(Some(Event::Writable)) => {}
                 Ok(Some(Event::Message { message, .. })) => {
                     assert!(message.to_owned() == said.message(), "the echo differs: {said:?}");
                     break;

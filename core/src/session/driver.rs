@@ -26,6 +26,7 @@ impl Session {
     }
 
     /// Where the next read of this connection goes. Empty: do not read, there is no such connection or the user is behind.
+    #[inline]
     pub fn recv_buffer(&mut self, conn: ConnId) -> &mut [u8] {
         // What is announced lies in the buffer.
         if !matches!((self.announced, self.postponed), (Announced::Nothing, Announced::Nothing)) {
@@ -38,6 +39,7 @@ impl Session {
     }
 
     /// `len` bytes were read to the front of [`recv_buffer`](Self::recv_buffer). It is only counted; `poll_output` does the work.
+    #[inline]
     pub fn handle_received(&mut self, conn: ConnId, len: usize, now: Instant) {
         if let Some(index) = self.link_index(conn) {
             self.stats.bytes_received += len as u64;

@@ -190,7 +190,8 @@ pub struct Gap {
     pub until: Instant,
 }
 
-/// Messages that `send` took and a lost connection did not get rid of.
+/// Messages that `send` took and a lost connection did not get rid of. After a protocol error of the peer there are none: what waited is
+/// still written, ahead of the close frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unsent {
     /// Not one byte of these was written to the connection. They are gone, and safe to send again.

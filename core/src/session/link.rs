@@ -150,6 +150,7 @@ impl Link {
         matches!(self.stage, Stage::Retired)
     }
 
+    #[inline]
     pub(crate) fn recv_buffer(&mut self) -> &mut [u8] {
         if matches!(self.stage, Stage::Connecting) || self.gone.is_some() {
             return &mut [];
@@ -161,6 +162,7 @@ impl Link {
         self.receiver.recv_buffer()
     }
 
+    #[inline]
     pub(crate) fn received(&mut self, len: usize, now: Instant) {
         if len == 0 || matches!(self.stage, Stage::Connecting) || self.gone.is_some() {
             return;
@@ -343,13 +345,11 @@ impl Link {
     /// Nothing more is expected from it. `reply` is a close frame to be sent before the end; one that `lingers` gives the peer
     /// until the deadline to end the connection, so that the reply is not lost to a reset.
     pub(crate) fn retire(&mut self, reply: Option<(CloseCode, &str)>, deadline: Instant, lingers: bool) {
-        if matches!(self.stage, Stage::Open) {
-            // What was reported unsent must not be sent after all.
-            self.sender.cut();
-            if let Some((code, reason)) = reply {
-                let (payload, len) = close::payload(code, reason);
-                self.sender.close(&payload[..len]);
-            }
+        if matches!(self.stage, Stage::Open)
+            && let Some((code, reason)) = reply
+        {
+            let (payload, len) = close::payload(code, reason);
+            self.sender.close(&payload[..len]);
         }
         if !self.is_open() {
             // What is left of the request would only confuse the peer.

@@ -22,9 +22,16 @@ impl Session {
         let until = now + self.config.close_timeout;
         let link = &mut self.links[index];
         let (conn, since) = (link.id, link.last_received);
-        let (messages, unwritten) = (link.sender.messages(), link.sender.unwritten());
+        // The peer's fault comes behind what it was answered before: that goes out, and counts as sent, ahead of the close frame.
+        let flush = matches!(error, Error::Protocol(_));
+        let unwritten = if flush { Unwritten::default() } else { link.sender.unwritten() };
+        let messages = link.sender.messages();
         let unsent = link.unsent(unwritten, self.last_send);
         // A peer that was told why it is left gets the time to read it.
+        if !flush {
+            // What is reported unsent must not be sent after all.
+            link.sender.cut();
+        }
         link.retire(reply, until, reply.is_some());
         if self.current.take_if(|current| *current == index).is_none() {
             return;

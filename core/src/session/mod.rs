@@ -48,7 +48,7 @@ pub use user::{SendError, SendOptions};
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::ws::Kind;
-use crate::ws::receiver::Place;
+use crate::ws::receiver::{Inbound, Place};
 use attempt::Attempt;
 use backoff::Backoff;
 use lease::Queued;
@@ -215,15 +215,28 @@ impl Session {
             && let Some(link) = self.links.first_mut()
         {
             if let Some((kind, at)) = link.receiver.poll_plain() {
-                self.stats.messages_received += 1;
-                self.announced = Announced::Message { link: 0, kind, at, subscription: None };
-                return Output::Event;
+                return self.announce(kind, at);
             }
-            if self.wake_known && !link.receiver.has_input() && self.wake.is_none_or(|at| at > now) {
-                return Output::Wait(self.wake);
+            let inbound = if link.receiver.has_input() { link.receiver.poll() } else { Ok(None) };
+            match inbound {
+                Ok(None) if self.wake_known && self.wake.is_none_or(|at| at > now) => {
+                    return Output::Wait(self.wake);
+                }
+                Ok(None) => {}
+                Ok(Some(Inbound::Message(kind, at))) => return self.announce(kind, at),
+                Ok(Some(other)) => self.inbound(0, other, now),
+                Err(error) => self.failed(0, Error::Protocol(error), now),
             }
         }
         self.poll_slow(now)
+    }
+
+    /// Announces a message of the only connection.
+    #[inline]
+    fn announce(&mut self, kind: Kind, at: Place) -> Output {
+        self.stats.messages_received += 1;
+        self.announced = Announced::Message { link: 0, kind, at, subscription: None };
+        Output::Event
     }
 
     fn poll_slow(&mut self, now: Instant) -> Output {
@@ -392,7 +405,11 @@ impl Session {
         ConnId(self.last_conn)
     }
 
+    #[inline]
     fn link_index(&self, conn: ConnId) -> Option<usize> {
+        if self.links.first().is_some_and(|link| link.id == conn) {
+            return Some(0);
+        }
         self.links.iter().position(|link| link.id == conn)
     }
 

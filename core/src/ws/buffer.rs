@@ -59,6 +59,7 @@ impl RecvBuffer {
     }
 
     /// `len` bytes were written to the front of [`writable`](Self::writable). More than that offered cannot have been.
+    #[inline]
     pub(crate) fn advance_tail(&mut self, len: usize) {
         self.tail += len.min(self.bytes.len().saturating_sub(self.tail));
     }

@@ -129,7 +129,8 @@ struct Assembly {
 
 impl Receiver {
     pub(crate) fn new(buffer: usize, limits: Limits) -> Self {
-        let inline_max = limits.max_frame.min(limits.max_message).min(limits.chunk.unwrap_or(usize::MAX));
+        // Far enough from the end of all numbers for a header to be added.
+        let inline_max = limits.max_frame.min(limits.max_message).min(limits.chunk.unwrap_or(usize::MAX)).min(usize::MAX / 2);
         Self {
             buf: RecvBuffer::new(buffer),
             limits,
@@ -173,11 +174,13 @@ impl Receiver {
     }
 
     /// Where the next bytes of the connection go.
+    #[inline]
     pub(crate) fn recv_buffer(&mut self) -> &mut [u8] {
         self.buf.writable()
     }
 
     /// `len` bytes were written to the front of [`recv_buffer`](Self::recv_buffer).
+    #[inline]
     pub(crate) fn received(&mut self, len: usize) {
         self.buf.advance_tail(len);
     }
@@ -215,20 +218,22 @@ impl Receiver {
         utf8::checked_text(self.bytes(at))
     }
 
-    /// Takes a message off the buffer if it is the common case: whole, in one uncompressed frame below 64 KiB. Whatever else there
-    /// is, faults included, is for [`poll`](Self::poll).
+    /// Takes a message off the buffer if it is the common case: whole, in one uncompressed frame. Whatever else there is, faults
+    /// included, is for [`poll`](Self::poll).
     #[inline]
     pub(crate) fn poll_plain(&mut self) -> Option<(Kind, Place)> {
         let [first @ (0x81 | 0x82), second, rest @ ..] = self.buf.unread() else { return None };
-        let (size, len) = match (*second, rest) {
-            (len @ 0..126, _) => (2, usize::from(len)),
-            (126, [a, b, ..]) => (4, usize::from(u16::from_be_bytes([*a, *b]))),
+        let (size, len) = match *second {
+            len @ 0..126 => (2, usize::from(len)),
+            126 => (4, usize::from(u16::from_be_bytes(*rest.first_chunk()?))),
+            127 => (10, usize::try_from(u64::from_be_bytes(*rest.first_chunk()?)).ok()?),
             _ => return None,
         };
-        let payload = rest.get(size - 2..size - 2 + len)?;
-        if !self.fresh || len > self.inline_max || (size == 4 && len < 126) {
+        // Limits first: a sum with a length within them does not overflow.
+        if !self.fresh || len > self.inline_max || (size == 4 && len < 126) || (size == 10 && len < 65_536) {
             return None;
         }
+        let payload = rest.get(size - 2..size - 2 + len)?;
         let kind = if *first == 0x81 { Kind::Text } else { Kind::Binary };
         if kind == Kind::Text && !utf8::is_utf8(payload) {
             return None;

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 
 /// Cases that run at once: many of them do nothing but let a second pass. More would not be faster, and those that must be over in
 /// a minute would have to share the server with too many of the long ones.
-const AT_ONCE: usize = 3;
+const AT_ONCE: usize = 2;
 /// Time for one case, and for the report. The server itself ends the longest cases after 8 minutes.
 const TIMEOUT: Duration = Duration::from_secs(600);
 /// Far more than is ever under way: the server awaits each echo before it sends more than a few messages.

@@ -1,0 +1,149 @@
+//! A small client for the command line.
+
+use crate::screen::{note, printable};
+use everwire_tokio::{Client, CloseCode, Config, Driver, JsonRpc, OwnedEvent, SendError};
+use std::error::Error;
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+use tokio::sync::mpsc::{self, Receiver};
+
+/// How long a line waits before it is sent again to a peer that takes no more.
+const PATIENCE: Duration = Duration::from_millis(20);
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Where to connect: ws:// or wss://.
+    url: String,
+    /// A header for the handshake, as 'Name: value'. May be given several times.
+    #[arg(long, value_name = "HEADER")]
+    header: Vec<String>,
+    /// A message to send on every new connection, or with --jsonrpc a channel. May be given several times.
+    #[arg(long, value_name = "TEXT")]
+    subscribe: Vec<String>,
+    /// Speak JSON-RPC 2.0: subscribe by channel and tell what became of it.
+    #[arg(long)]
+    jsonrpc: bool,
+    /// What comes before `subscribe` in the name of the method, such as `public/`.
+    #[arg(long, value_name = "TEXT", default_value = "", requires = "jsonrpc")]
+    prefix: String,
+}
+
+/// Runs until the standard input or the session ends.
+pub(crate) async fn run(options: &Options) -> ExitCode {
+    match session(options).await {
+        Ok(code) => code,
+        Err(error) => {
+            note(&format!("error: {error}"));
+            ExitCode::from(2)
+        }
+    }
+}
+
+async fn session(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
+    // Subscribed before it starts, so that online means subscribed.
+    let driver = Driver::new(config(options)?)?;
+    for topic in &options.subscribe {
+        driver.client().subscribe(topic.as_str());
+    }
+    let (client, mut events) = everwire_tokio::spawn(driver);
+    let mut lines = standard_input();
+    let (mut online, mut pending) = (false, None);
+    let mut code = ExitCode::SUCCESS;
+    loop {
+        tokio::select! {
+            event = events.next() => {
+                let Some(event) = event else { return Ok(code) };
+                match &event {
+                    OwnedEvent::Online { .. } => online = true,
+                    OwnedEvent::Lost { .. } => online = false,
+                    OwnedEvent::Closed { error: Some(_) } => code = ExitCode::FAILURE,
+                    _ => {}
+                }
+                show(&event)?;
+            }
+            line = lines.recv(), if online && pending.is_none() => match line {
+                Some(line) => pending = send(&client, line),
+                None => {
+                    client.close(CloseCode::Normal, "");
+                    online = false;
+                }
+            },
+            () = tokio::time::sleep(PATIENCE), if online && pending.is_some() => {
+                pending = pending.take().and_then(|line| send(&client, line));
+            }
+        }
+    }
+}
+
+fn config(options: &Options) -> Result<Config, Box<dyn Error>> {
+    let mut config = Config::new(&options.url)?;
+    for header in &options.header {
+        // The value may be a secret: it is not repeated.
+        let (name, value) = header.split_once(':').ok_or("a header is written as 'Name: value'")?;
+        config = config.header(name.trim(), value.trim())?;
+    }
+    if options.jsonrpc {
+        let method = |name: &str| format!("{}{name}", options.prefix);
+        config = config.protocol(JsonRpc::new().methods(method("subscribe"), method("unsubscribe")));
+    }
+    Ok(config)
+}
+
+/// Lines of the standard input. A thread of its own reads it, for a read of it cannot be given up; it ends with the process.
+fn standard_input() -> Receiver<String> {
+    let (sender, receiver) = mpsc::channel(16);
+    std::thread::spawn(move || {
+        for line in io::stdin().lock().lines() {
+            match line {
+                Ok(line) => {
+                    if sender.blocking_send(line).is_err() {
+                        return;
+                    }
+                }
+                Err(error) => return note(&format!("the standard input cannot be read: {error}")),
+            }
+        }
+    });
+    receiver
+}
+
+/// Sends a line; gives it back if it must be sent later.
+fn send(client: &Client, line: String) -> Option<String> {
+    match client.send(&line) {
+        Ok(_) => None,
+        Err(SendError::Full | SendError::Offline) => Some(line),
+        Err(error) => {
+            note(&format!("not sent: {error}"));
+            None
+        }
+    }
+}
+
+fn show(event: &OwnedEvent) -> io::Result<()> {
+    match event {
+        OwnedEvent::Message { message, .. } => {
+            let mut out = io::stdout().lock();
+            match message.to_text() {
+                Ok(text) if message.is_text() && out.is_terminal() => writeln!(out, "{}", printable(text)),
+                Ok(text) if message.is_text() => writeln!(out, "{text}"),
+                _ => writeln!(out, "(binary, {} bytes)", message.len()),
+            }?;
+            return out.flush();
+        }
+        OwnedEvent::Online { epoch, .. } => note(&format!("online, epoch {}", epoch.as_u64())),
+        OwnedEvent::Subscribed { topic, .. } => note(&format!("subscribed to {topic}")),
+        OwnedEvent::Rejected { topic, reason, .. } => note(&format!("{topic} was rejected: {reason}")),
+        OwnedEvent::Gap(gap) => note(&format!("messages may be missing from {:.1?}", gap.until - gap.since)),
+        OwnedEvent::Lost { error, unsent, .. } => {
+            note(&format!("lost: {}; {} messages not sent", error.explain(), unsent.count()));
+        }
+        OwnedEvent::AttemptFailed { failures, error, .. } => {
+            note(&format!("attempt failed, {failures} in a row: {}", error.explain()));
+        }
+        OwnedEvent::Closed { error: None } => note("closed"),
+        OwnedEvent::Closed { error: Some(error) } => note(&format!("closed: {error}")),
+        other => note(&format!("{other:?}")),
+    }
+    Ok(())
+}
