@@ -129,7 +129,10 @@ async fn run(case: &Case, config: impl FnOnce(Config) -> Config) {
                 }
             }
             match tokio::time::timeout(SOON, driver.next()).await {
-                Err(_) => panic!("neither an echo nor room; the server: {:?}", server.last().and_then(|c| c.ended())),
+                Err(_) => panic!(
+                    "neither an echo nor room; the server: {:?}",
+                    server.last().and_then(|c| c.ended())
+                ),
                 // What was refused is tried again.
                 Ok(Some(Event::Writable)) => {}
                 Ok(Some(Event::Message { message, .. })) => {

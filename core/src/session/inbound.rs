@@ -15,7 +15,7 @@ impl Session {
     pub(super) fn step_link(&mut self, index: usize, now: Instant) -> bool {
         match self.links[index].poll() {
             Step::Idle if self.renew && self.current == Some(index) => {
-                self.failed(index, Error::Reconnect, now)
+                self.failed(index, Error::Reconnect, now);
             }
             Step::Idle => return false,
             Step::Upgraded(upgraded) => self.upgraded(index, upgraded, now),

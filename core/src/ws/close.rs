@@ -1,6 +1,7 @@
 //! Close frames (RFC 6455 sections 5.5.1 and 7.4).
 
 use super::error::ProtocolError;
+use super::utf8;
 pub use tungstenite::protocol::frame::coding::CloseCode;
 
 /// Longest reason that fits in a close frame: 125 bytes less the code.
@@ -31,8 +32,9 @@ pub(crate) fn payload(code: CloseCode, reason: &str) -> ([u8; 125], usize) {
         return (out, 0);
     }
     out[..2].copy_from_slice(&u16::from(code).to_be_bytes());
-    let reason = &reason[..reason.floor_char_boundary(MAX_REASON.min(reason.len()))];
-    out[2..2 + reason.len()].copy_from_slice(reason.as_bytes());
+    let reason = &reason.as_bytes()[..reason.len().min(MAX_REASON)];
+    let reason = &reason[..utf8::boundary(reason)];
+    out[2..2 + reason.len()].copy_from_slice(reason);
     (out, 2 + reason.len())
 }
 

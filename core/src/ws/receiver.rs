@@ -130,7 +130,11 @@ struct Assembly {
 impl Receiver {
     pub(crate) fn new(buffer: usize, limits: Limits) -> Self {
         // Far enough from the end of all numbers for a header to be added.
-        let inline_max = limits.max_frame.min(limits.max_message).min(limits.chunk.unwrap_or(usize::MAX)).min(usize::MAX / 2);
+        let inline_max = limits
+            .max_frame
+            .min(limits.max_message)
+            .min(limits.chunk.unwrap_or(usize::MAX))
+            .min(usize::MAX / 2);
         Self {
             buf: RecvBuffer::new(buffer),
             limits,

@@ -80,10 +80,7 @@ fn is_ascii(bytes: &[u8]) -> bool {
 fn is_ascii_32(last: &[u8; 32], bytes: &[u8]) -> bool {
     let mut seen = *last;
     for block in bytes.as_chunks::<32>().0 {
-        #[expect(
-            clippy::needless_range_loop,
-            reason = "this form becomes vector code, zipped iterators do not"
-        )]
+        // This form becomes vector code, zipped iterators do not.
         for i in 0..32 {
             seen[i] |= block[i];
         }
