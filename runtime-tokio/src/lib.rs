@@ -14,6 +14,10 @@ const EVENT_BUFFER: usize = 1024;
 
 /// A session that a task of its own keeps alive, whatever the user does: a handle to act on it, and its events.
 ///
+/// What must be asked for before the first connection is there, such as subscriptions, is best asked for on a [`Driver`]'s
+/// [`client`](Driver::client) before it is [`spawn`]ed; after `connect` it may come just after `Event::Online`. An answer that arrives behind events
+/// that nobody takes comes after them: take events in another task than the one that awaits requests.
+///
 /// It is closed when every [`Client`] and the [`Events`] are dropped. When events are not taken, the connection is not read any further, so
 /// that nothing piles up; whoever drops [`Events`] and keeps a [`Client`] wants none, and they are thrown away.
 ///

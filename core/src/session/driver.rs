@@ -28,6 +28,12 @@ impl Session {
     /// Where the next read of this connection goes. Empty: do not read, there is no such connection or the user is behind.
     #[inline]
     pub fn recv_buffer(&mut self, conn: ConnId) -> &mut [u8] {
+        if self.calm
+            && matches!(self.announced, Announced::Nothing)
+            && self.links.first().is_some_and(|link| link.id == conn)
+        {
+            return self.links[0].receiver.recv_buffer();
+        }
         // What is announced lies in the buffer.
         if !matches!((self.announced, self.postponed), (Announced::Nothing, Announced::Nothing)) {
             return &mut [];
@@ -41,6 +47,15 @@ impl Session {
     /// `len` bytes were read to the front of [`recv_buffer`](Self::recv_buffer). It is only counted; `poll_output` does the work.
     #[inline]
     pub fn handle_received(&mut self, conn: ConnId, len: usize, now: Instant) {
+        if self.calm
+            && len > 0
+            && let Some(link) = self.links.first_mut()
+            && link.id == conn
+        {
+            self.stats.bytes_received += len as u64;
+            link.last_received = now;
+            return link.receiver.received(len);
+        }
         if let Some(index) = self.link_index(conn) {
             self.stats.bytes_received += len as u64;
             self.links[index].received(len, now);
