@@ -244,6 +244,7 @@ impl Receiver {
         }
         let start = self.buf.head() + size;
         self.buf.advance_head(size + len);
+        self.buf.saw_header(if kind == Kind::Text { size } else { 0 });
         Some((kind, Place { assembled: false, start, end: start + len }))
     }
 
@@ -346,6 +347,7 @@ impl Receiver {
             self.fresh = self.checked == 0;
             return Ok(None);
         };
+        self.buf.saw_header(if kind == Kind::Text { header.size } else { 0 });
         self.checked = 0;
         self.fresh = true;
         self.utf8.finish().map_err(|_| ProtocolError::InvalidUtf8)?;
