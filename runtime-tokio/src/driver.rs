@@ -1,6 +1,6 @@
 //! The inline driver: a table of sockets, one timer, one loop.
 
-use everwire_core::handle::Shared;
+use everwire_core::handle::{Inner, Shared};
 use everwire_core::{
     AttemptId, Client, Clock, Config, ConfigError, ConnId, Disconnect, Endpoint, Event, Lease, Output,
     ProviderError, ResolveError, Session,
@@ -24,10 +24,12 @@ type Provider = Box<dyn FnMut() -> BoxFuture<Result<Endpoint, ProviderError>> + 
 ///
 /// Nothing happens while [`next`](Self::next) is not awaited: whoever does other things for long should [`connect`](crate::connect) instead.
 pub struct Driver {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     sockets: Vec<(ConnId, Socket)>,
     lookup: Option<(AttemptId, BoxFuture<io::Result<Vec<SocketAddr>>>)>,
     provider: Option<Provider>,
+    /// The attempt that the provider is still to be asked for.
+    asked: Option<AttemptId>,
     endpoint: Option<(AttemptId, BoxFuture<Result<Endpoint, ProviderError>>)>,
     timer: Option<Pin<Box<Sleep>>>,
     /// Read again only after I/O: many messages come of one read.
@@ -38,12 +40,6 @@ pub struct Driver {
 enum Socket {
     Connecting(BoxFuture<io::Result<TcpStream>>),
     Open(TcpStream),
-}
-
-/// What a poll came to.
-enum Turn {
-    Event,
-    Closed,
 }
 
 impl Driver {
@@ -61,6 +57,7 @@ impl Driver {
             sockets: Vec::new(),
             lookup: None,
             provider: None,
+            asked: None,
             endpoint: None,
             timer: None,
             now,
@@ -88,22 +85,17 @@ impl Driver {
     /// Cancel-safe: nothing lives in the future, so that dropping it loses nothing.
     pub async fn next(&mut self) -> Option<Event<'_>> {
         self.give_back();
-        match poll_fn(|cx| self.poll(cx, false)).await {
-            Turn::Event => self.lease.as_ref().map(Lease::event),
-            Turn::Closed => None,
-        }
+        poll_fn(|cx| self.poll(cx, false)).await;
+        self.lease.as_ref().map(Lease::event)
     }
 
     /// Keeps the connection going while the last event is still in use; never ends.
     pub(crate) async fn keep_going(&mut self) {
-        poll_fn(|cx| match self.poll(cx, true) {
-            Poll::Ready(_) | Poll::Pending => Poll::<()>::Pending,
+        poll_fn(|cx| {
+            let _closed = self.poll(cx, true);
+            Poll::<()>::Pending
         })
         .await;
-    }
-
-    pub(crate) fn shared(&self) -> &Arc<Shared> {
-        &self.shared
     }
 
     fn give_back(&mut self) {
@@ -112,11 +104,45 @@ impl Driver {
         }
     }
 
-    /// Runs until there is an event to tell, or, if the last one is `held`, for as long as anything moves.
-    fn poll(&mut self, cx: &mut Context<'_>, held: bool) -> Poll<Turn> {
+    /// Runs until there is an event to tell, which then is in `lease`, or the end; if the last event is `held`, for as long as anything
+    /// moves.
+    fn poll(&mut self, cx: &mut Context<'_>, held: bool) -> Poll<()> {
         let shared = self.shared.clone();
-        let mut inner = shared.lock();
-        inner.register(cx.waker());
+        loop {
+            // The provider is the user's code and may use a handle: it runs without the lock.
+            let endpoint = self.poll_provider(cx);
+            let mut inner = shared.lock();
+            inner.register(cx.waker());
+            if let Some((id, result)) = endpoint {
+                inner.session.handle_endpoint(id, result, self.now);
+            }
+            if let Some(poll) = self.drive(cx, &mut inner, held) {
+                return poll;
+            }
+        }
+    }
+
+    /// Asks the provider if it is to be asked; its answer, once there is one.
+    fn poll_provider(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Option<(AttemptId, Result<Endpoint, ProviderError>)> {
+        if let Some(id) = self.asked.take() {
+            let Some(provider) = &mut self.provider else {
+                let message = "the driver has no endpoint provider: set one with Driver::provider".to_owned();
+                return Some((id, Err(ProviderError { message })));
+            };
+            self.endpoint = Some((id, provider()));
+        }
+        let (id, answer) = self.endpoint.as_mut()?;
+        let Poll::Ready(result) = answer.as_mut().poll(cx) else { return None };
+        let id = *id;
+        self.endpoint = None;
+        Some((id, result))
+    }
+
+    /// `None`: the provider is to be asked.
+    fn drive(&mut self, cx: &mut Context<'_>, inner: &mut Inner, held: bool) -> Option<Poll<()>> {
         loop {
             let session = &mut inner.session;
             match session.poll_output(self.now) {
@@ -126,31 +152,23 @@ impl Driver {
                     let progress = self.poll_io(cx, session) || self.poll_timer(cx, session, timeout);
                     inner.settle();
                     if !progress {
-                        return Poll::Pending;
+                        return Some(Poll::Pending);
                     }
                 }
                 Output::Event => {
                     // None: it was an answer that somebody awaits, and he has it.
                     if let Some(lease) = inner.take_event() {
                         self.lease = Some(lease);
-                        return Poll::Ready(Turn::Event);
+                        return Some(Poll::Ready(()));
                     }
                 }
-                Output::Provide(id) => match &mut self.provider {
-                    Some(provider) => self.endpoint = Some((id, provider())),
-                    None => {
-                        let message =
-                            "the driver has no endpoint provider: set one with Driver::provider".to_owned();
-                        session.handle_endpoint(id, Err(ProviderError { message }), self.now);
-                    }
-                },
+                Output::Provide(id) => {
+                    self.asked = Some(id);
+                    return None;
+                }
                 Output::Resolve(id) => {
                     let host = session.host(id).map(|(host, port)| (host.to_owned(), port));
-                    let lookup = async {
-                        let Some(host) = host else { return Ok(Vec::new()) };
-                        Ok(tokio::net::lookup_host(host).await?.collect())
-                    };
-                    self.lookup = Some((id, Box::pin(lookup)));
+                    self.lookup = host.map(|host| (id, Box::pin(lookup(host)) as _));
                 }
                 Output::Connect(id, addr) => {
                     self.sockets.push((id, Socket::Connecting(Box::pin(TcpStream::connect(addr)))));
@@ -161,10 +179,10 @@ impl Driver {
                     let progress = self.poll_io(cx, session) || self.poll_timer(cx, session, deadline);
                     inner.settle();
                     if !progress {
-                        return Poll::Pending;
+                        return Some(Poll::Pending);
                     }
                 }
-                Output::Closed => return Poll::Ready(Turn::Closed),
+                Output::Closed => return Some(Poll::Ready(())),
             }
         }
     }
@@ -174,17 +192,14 @@ impl Driver {
         let mut progress = false;
         let now = self.now;
         if let Some((id, Poll::Ready(result))) =
-            self.endpoint.as_mut().map(|(id, f)| (*id, f.as_mut().poll(cx)))
-        {
-            self.endpoint = None;
-            session.handle_endpoint(id, result, now);
-            progress = true;
-        }
-        if let Some((id, Poll::Ready(result))) =
             self.lookup.as_mut().map(|(id, f)| (*id, f.as_mut().poll(cx)))
         {
             self.lookup = None;
-            session.handle_resolved(id, result.as_deref().map_err(resolve_error), now);
+            session.handle_resolved(
+                id,
+                result.as_deref().map_err(|e| ResolveError { message: e.to_string() }),
+                now,
+            );
             progress = true;
         }
         self.sockets.retain_mut(|(id, socket)| match socket.poll(cx, *id, session, now) {
@@ -252,11 +267,10 @@ impl Socket {
             let mut room = ReadBuf::new(room);
             if let Poll::Ready(read) = stream.poll_read(cx, &mut room) {
                 read?;
-                let len = room.filled().len();
-                if len == 0 {
-                    return Err(Disconnect::Eof);
+                match room.filled().len() {
+                    0 => return Err(Disconnect::Eof),
+                    len => session.handle_received(id, len, now),
                 }
-                session.handle_received(id, len, now);
                 moved = true;
             }
         }
@@ -277,8 +291,8 @@ impl fmt::Debug for Driver {
     }
 }
 
-fn resolve_error(error: &io::Error) -> ResolveError {
-    ResolveError { message: error.to_string() }
+async fn lookup(host: (String, u16)) -> io::Result<Vec<SocketAddr>> {
+    Ok(tokio::net::lookup_host(host).await?.collect())
 }
 
 /// Tokio's clock, so that its tests can pause it.

@@ -35,7 +35,7 @@ pub fn connect(config: Config) -> Result<(Client, Events), ConfigError> {
 /// # Panics
 /// Outside of a tokio runtime.
 pub fn spawn(driver: Driver) -> (Client, Events) {
-    let (client, alive) = Client::keeping(driver.shared().clone());
+    let (client, alive) = Client::keeping(driver.shared.clone());
     let (events, receiver) = mpsc::channel(EVENT_BUFFER);
     tokio::spawn(run(driver, events));
     (client, Events { receiver, _alive: alive })
