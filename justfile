@@ -1,40 +1,44 @@
-# The same steps as .ci/run, one by one. `just --list` shows them.
+# The steps of the continuous integration, one by one; `just --list` shows them. What each does is written in .ci/run alone.
 
-# What the continuous integration does.
-ci: fmt clippy test doc examples
+# All of it.
+ci:
+    .ci/run
 
-# All tests and doctests, and the core as small as it can be built.
+# All tests, examples and doctests.
 test:
-    cargo test --workspace
-    cargo test -p everwire-core --no-default-features
+    .ci/run test
 
 fmt:
-    cargo fmt --all --check
+    .ci/run fmt
 
+# Lints; warnings are errors.
 clippy:
-    cargo clippy --workspace --all-targets -- -D warnings
-    cargo clippy -p everwire-core --no-default-features --all-targets -- -D warnings
+    .ci/run clippy
 
+# The documentation; broken links are errors.
 doc:
-    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+    .ci/run docs
 
-# Examples are built; the demo runs, plain and encrypted.
+# The core with other sets of features.
+features:
+    .ci/run features
+
+# The examples, each against a server of its own.
 examples:
-    cargo build --workspace --examples
-    cargo run -q -p everwire-cli -- demo
-    cargo run -q -p everwire-cli -- demo --tls
+    .ci/run examples
+
+# The demo, plain and with TLS.
+demo:
+    .ci/run demo
 
 # Conformance: every case of the Autobahn suite.
 autobahn:
-    tests/autobahn/run
+    .ci/run autobahn
 
-# Each fuzz target for a minute; needs cargo-fuzz and a nightly toolchain.
-fuzz-short seconds="60":
-    cargo +nightly fuzz run frames -- -max_total_time={{seconds}}
-    cargo +nightly fuzz run handshake -- -max_total_time={{seconds}}
-    cargo +nightly fuzz run deflate -- -max_total_time={{seconds}}
-    cargo +nightly fuzz run session -- -max_total_time={{seconds}}
+# Each fuzz target for so long; needs a nightly toolchain.
+fuzz seconds="60":
+    fuzz/run {{seconds}}
 
-# Our codec and seven others on the same bytes.
+# Our session and seven other crates on the same bytes.
 compare *args:
-    cargo run --release --manifest-path benches/Cargo.toml --bin compare -- {{args}}
+    cargo run --release --locked --manifest-path benches/Cargo.toml --bin compare -- {{args}}
