@@ -126,7 +126,7 @@ pub enum Recovery {
     Reauthenticate,
     /// Connects again, not before this time has passed.
     Backoff(Duration),
-    /// Stops: trying again would fail in the same way.
+    /// Stops: trying again would fail in the same way. A handshake that was refused stops only a session that never was online.
     Stop,
 }
 

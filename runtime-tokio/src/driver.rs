@@ -39,7 +39,8 @@ pub struct Driver {
 
 enum Socket {
     Connecting(BoxFuture<io::Result<TcpStream>>),
-    Open(TcpStream),
+    /// With the error of a write: what has arrived is read before it is told.
+    Open(TcpStream, Option<Disconnect>),
 }
 
 impl Driver {
@@ -99,7 +100,12 @@ impl Driver {
     }
 
     fn give_back(&mut self) {
-        if let Some(lease) = self.lease.take() {
+        let lease = self.lease.take();
+        // Messages come many of one read; anything else may have been looked at for long.
+        if !lease.as_ref().is_some_and(|lease| matches!(lease.event(), Event::Message { .. })) {
+            self.now = clock();
+        }
+        if let Some(lease) = lease {
             self.shared.lock().session.give_back(lease);
         }
     }
@@ -116,7 +122,9 @@ impl Driver {
             if let Some((id, result)) = endpoint {
                 inner.session.handle_endpoint(id, result, self.now);
             }
-            if let Some(poll) = self.drive(cx, &mut inner, held) {
+            let poll = self.drive(cx, &mut inner, held);
+            inner.settle();
+            if let Some(poll) = poll {
                 return poll;
             }
         }
@@ -248,17 +256,18 @@ impl Socket {
             let stream = stream?;
             // Fails only on a connection that is gone already; reading it will say so better.
             let _ = stream.set_nodelay(true);
-            *self = Self::Open(stream);
+            *self = Self::Open(stream, None);
             session.handle_connected(id, now);
             moved = true;
         }
-        let Self::Open(stream) = self else { return Ok(moved) };
+        let Self::Open(stream, broken) = self else { return Ok(moved) };
         let mut stream = Pin::new(stream);
-        while !session.transmit(id).is_empty() {
-            let Poll::Ready(written) = stream.as_mut().poll_write(cx, session.transmit(id)) else { break };
-            match written? {
-                0 => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
-                len => session.handle_transmitted(id, len, now),
+        while broken.is_none() && !session.transmit(id).is_empty() {
+            match stream.as_mut().poll_write(cx, session.transmit(id)) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(0)) => *broken = Some(io::Error::from(io::ErrorKind::WriteZero).into()),
+                Poll::Ready(Ok(len)) => session.handle_transmitted(id, len, now),
+                Poll::Ready(Err(error)) => *broken = Some(error.into()),
             }
             moved = true;
         }
@@ -266,10 +275,10 @@ impl Socket {
         if !room.is_empty() {
             let mut room = ReadBuf::new(room);
             if let Poll::Ready(read) = stream.poll_read(cx, &mut room) {
-                read?;
-                match room.filled().len() {
-                    0 => return Err(Disconnect::Eof),
-                    len => session.handle_received(id, len, now),
+                match (read, room.filled().len()) {
+                    (Ok(()), 0) => return Err(broken.take().unwrap_or(Disconnect::Eof)),
+                    (Ok(()), len) => session.handle_received(id, len, now),
+                    (Err(error), _) => return Err(broken.take().unwrap_or_else(|| error.into())),
                 }
                 moved = true;
             }

@@ -77,15 +77,17 @@ impl Client {
         sent
     }
 
-    /// Waits, after [`SendError::Full`], until less than half of the send buffer waits to be written, or the session is not online (then the
-    /// next `send` says so).
+    /// Waits, after [`SendError::Full`] for want of room in the send buffer, until at most half of it waits to be written, or the session is
+    /// not online (then the next `send` says so). What is longer than the room then may be refused again.
     pub async fn writable(&self) {
         std::future::poll_fn(|cx| {
             let mut inner = self.shared.lock();
             if inner.session.has_room() || inner.session.state() != State::Online {
                 return Poll::Ready(());
             }
-            inner.room.push(cx.waker().clone());
+            if !inner.room.iter().any(|waker| waker.will_wake(cx.waker())) {
+                inner.room.push(cx.waker().clone());
+            }
             Poll::Pending
         })
         .await;
@@ -165,8 +167,15 @@ impl Client {
 }
 
 /// Where an answer is put for whoever awaits it.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Slot(Mutex<(Option<OwnedOutcome>, Option<Waker>)>);
+
+// An answer may hold secrets.
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slot").finish_non_exhaustive()
+    }
+}
 
 impl Slot {
     pub(super) fn fill(&self, outcome: OwnedOutcome) {

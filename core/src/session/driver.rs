@@ -87,14 +87,17 @@ impl Session {
 
     /// Says that there is room again, once that is so to an extent that makes it worth it.
     fn check_room(&mut self) {
-        if self.has_room() {
+        if self.queued() <= self.config.send_buffer / 2 {
             (self.refused, self.calm) = (false, false);
-            self.events.push_back(Queued::Writable);
+            // One that was not taken yet says it already.
+            if !self.events.iter().any(|event| matches!(event, Queued::Writable)) {
+                self.events.push_back(Queued::Writable);
+            }
         }
     }
 
-    /// Whether less than half of the send buffer waits to be written.
+    /// Whether nothing was refused for want of room, or there has been room since.
     pub(crate) fn has_room(&self) -> bool {
-        self.queued() <= self.config.send_buffer / 2
+        !self.refused
     }
 }

@@ -196,7 +196,7 @@ pub struct Gap {
 pub struct Unsent {
     /// Not one byte of these was written to the connection. They are gone, and safe to send again.
     pub not_sent: Range<SendId>,
-    /// This one was written in part: the peer cannot have seen it whole.
+    /// This one was written in part. The rest of its frame may have followed ahead of a close frame, so that the peer may have got it.
     pub cut: Option<SendId>,
 }
 

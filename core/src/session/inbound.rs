@@ -96,9 +96,11 @@ impl Session {
         subscription: Option<SubscriptionId>,
         now: Instant,
     ) -> Announced {
-        let gap = |id: &SubscriptionId| self.subscriptions.get(*id).is_some_and(|s| s.has_gap());
-        let Some(id) = subscription.filter(gap) else { return message };
-        self.report_gaps(&[id], now);
+        let new = |id: &SubscriptionId| self.subscriptions.get(*id).is_some_and(|s| !s.is_live());
+        let Some(id) = subscription.filter(new) else { return message };
+        if !self.report_gaps(&[id], now) {
+            return message;
+        }
         self.postponed = message;
         Announced::Nothing
     }

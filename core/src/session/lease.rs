@@ -10,6 +10,7 @@ use crate::ws::Kind;
 use crate::ws::handshake::Upgraded;
 use crate::ws::receiver::Place;
 use crate::ws::utf8;
+use std::fmt;
 use std::time::{Duration, Instant};
 
 /// An event that does not borrow, waiting its turn.
@@ -32,13 +33,19 @@ pub(crate) enum Queued {
 ///
 /// Until it is given back ([`Session::give_back`]), `poll_output` says [`Output::Event`](super::Output::Event), `event` is `None`, and `recv_buffer` is
 /// empty. Everything else about the session may be used meanwhile.
-#[derive(Debug)]
 pub struct Lease {
+    session: u64,
     announced: Announced,
     conn: Option<ConnId>,
     bytes: Vec<u8>,
     queued: Option<Queued>,
     epoch: Epoch,
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease").field("epoch", &self.epoch).finish_non_exhaustive()
+    }
 }
 
 impl Lease {
@@ -94,14 +101,15 @@ impl Session {
             }
         }
         self.announced = Announced::Leased;
-        Some(Lease { announced, conn, bytes, queued, epoch: self.epoch })
+        Some(Lease { session: self.identity, announced, conn, bytes, queued, epoch: self.epoch })
     }
 
-    /// Gives back what [`lease`](Self::lease) took.
+    /// Gives back what [`lease`](Self::lease) took. What another session lent is dropped.
     pub fn give_back(&mut self, lease: Lease) {
-        if self.announced == Announced::Leased {
-            self.announced = Announced::Nothing;
+        if lease.session != self.identity || self.announced != Announced::Leased {
+            return;
         }
+        self.announced = Announced::Nothing;
         match lease.announced {
             Announced::Nothing | Announced::Queued | Announced::Leased => {}
             Announced::Message { at, .. } | Announced::Chunk { at, .. } | Announced::Response { at, .. } => {

@@ -50,13 +50,15 @@ pub(crate) struct Link {
     /// The handshake's request, and how much of it was written.
     request: Vec<u8>,
     written: usize,
-    /// Bytes, at most, of pongs among what waits to be written.
-    pongs: usize,
+    /// Bytes of frames written so far.
+    sent: u64,
+    /// Pongs that wait to be written: how many bytes will have been written once each is out.
+    pongs: VecDeque<u64>,
     lingers: bool,
 }
 
-/// Room for pongs, besides what the user may send.
-const PONG_BUFFER: usize = 64 << 10;
+/// Pongs that may wait, besides what the user may send.
+const MAX_PONGS: usize = 500;
 /// Bytes of the longest pong.
 const MAX_PONG: usize = 131;
 
@@ -100,7 +102,8 @@ impl Link {
             tls: None,
             request: Vec::new(),
             written: 0,
-            pongs: 0,
+            sent: 0,
+            pongs: VecDeque::new(),
             lingers: false,
         }
     }
@@ -211,8 +214,9 @@ impl Link {
             self.written = (self.written + len).min(self.request.len());
         } else {
             self.sender.transmitted(len);
-            if self.sender.queued() == 0 {
-                self.pongs = 0;
+            self.sent += len as u64;
+            while self.pongs.front().is_some_and(|at| *at <= self.sent) {
+                self.pongs.pop_front();
             }
         }
     }
@@ -276,7 +280,12 @@ impl Link {
                 },
                 Stage::Retired => {
                     // Only TLS has anything to read here, so that it sees the peer's end.
-                    let _ = self.decrypt();
+                    let failed = self.decrypt().is_err();
+                    #[cfg(feature = "tls")]
+                    if failed || self.tls.as_ref().is_some_and(|tls| tls.peer_closed()) {
+                        // What is queued goes out if it can; nobody waits for more.
+                        self.lingers = false;
+                    }
                     return Step::Idle;
                 }
             };
@@ -290,6 +299,15 @@ impl Link {
 
     /// All that arrived is taken: if the connection is gone, this is its end.
     fn at_end(&mut self) -> Step {
+        #[cfg(feature = "tls")]
+        if self.gone.is_none() && self.tls.as_ref().is_some_and(|tls| tls.peer_closed()) {
+            // The peer ended TLS: nothing more comes, whether it ends TCP now or waits for us to do so.
+            let error = match &mut self.stage {
+                Stage::Handshake(handshake) => Error::Handshake(handshake.finish_eof(self.receiver.peek())),
+                _ => Error::Disconnected(Disconnect::Eof),
+            };
+            return Step::Failed(error);
+        }
         let Some(cause) = &self.gone else { return Step::Idle };
         if let Stage::Handshake(handshake) = &mut self.stage {
             #[cfg(feature = "tls")]
@@ -372,13 +390,13 @@ impl Link {
     pub(crate) fn pong(&mut self, ping: Place) {
         if matches!(self.stage, Stage::Open) {
             self.sender.control(PONG, self.receiver.bytes(ping));
-            self.pongs += MAX_PONG;
+            self.pongs.push_back(self.sent + self.sender.queued() as u64);
         }
     }
 
     /// Whether a message of `len` bytes must not join what waits to be written. Pongs do not count: they have room of their own.
     pub(crate) fn is_full(&self, len: usize, limit: usize) -> bool {
-        let queued = self.sender.queued().saturating_sub(self.pongs);
+        let queued = self.sender.queued().saturating_sub(self.pongs.len() * MAX_PONG);
         queued > 0 && queued + len > limit
     }
 
@@ -388,7 +406,7 @@ impl Link {
 
     /// Whether it must not be parsed further: a peer that sends pings and takes no pongs would fill our memory with them.
     pub(crate) fn is_paused(&self) -> bool {
-        self.pongs > PONG_BUFFER && self.gone.is_none()
+        self.pongs.len() > MAX_PONGS && self.gone.is_none()
     }
 
     /// The error that running past `deadline` is.

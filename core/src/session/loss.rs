@@ -23,7 +23,7 @@ impl Session {
         let link = &mut self.links[index];
         let (conn, since) = (link.id, link.last_received);
         // The peer's fault comes behind what it was answered before: that goes out, and counts as sent, ahead of the close frame.
-        let flush = matches!(error, Error::Protocol(_));
+        let flush = matches!(error, Error::Protocol(_)) && link.gone.is_none();
         let unwritten = if flush { Unwritten::default() } else { link.sender.unwritten() };
         let messages = link.sender.messages();
         let unsent = link.unsent(unwritten, self.last_send);
@@ -70,6 +70,8 @@ impl Session {
         let tired = self.config.max_attempts.is_some_and(|max| self.failures >= max);
         let delay = match error.recovery(self.clock.wall(now)) {
             _ if tired => return None,
+            // A path that served before will serve again: a deployment, a load balancer between servers.
+            Recovery::Stop if matches!(error, Error::Handshake(_)) && self.stats.connections > 0 => delay,
             Recovery::Stop => return None,
             // The same credentials on a server that never took them.
             Recovery::Reauthenticate if self.config.endpoint.is_some() && self.stats.connections == 0 => {

@@ -58,12 +58,15 @@ use rand_chacha::rand_core::SeedableRng;
 use requests::Requests;
 use status::History;
 use std::collections::{BTreeSet, VecDeque};
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 use subscriptions::Subscriptions;
 
 /// A WebSocket client that stays connected, without its I/O: see the [crate's documentation](crate) for how to drive it.
-#[derive(Debug)]
 pub struct Session {
+    /// Sets it apart from every other session of the process; never on the wire.
+    identity: u64,
     config: Config,
     clock: Clock,
     seed: [u8; 32],
@@ -165,6 +168,7 @@ impl Session {
     pub fn new(config: Config, start: Clock, seed: [u8; 32]) -> Result<Self, ConfigError> {
         config.validate()?;
         Ok(Self {
+            identity: IDENTITIES.fetch_add(1, Ordering::Relaxed),
             inspects: config.protocol.inspects(),
             config,
             clock: start,
@@ -431,6 +435,22 @@ impl Session {
         }
     }
 }
+
+// Keys, requests and messages are nobody's business.
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("state", &self.history.state)
+            .field("epoch", &self.epoch)
+            .field("connections", &self.links.len())
+            .field("queued", &self.queued())
+            .field("requests", &self.requests.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The next [`Session::identity`]: so that what was leased of one session is never given back to another.
+static IDENTITIES: AtomicU64 = AtomicU64::new(0);
 
 impl Announced {
     /// The index of the connection that it came over.

@@ -115,6 +115,7 @@ impl Session {
             // One that was dropped meanwhile has nobody to be told; one that was confirmed by another answer is settled.
             self.subscriptions.get(*id).is_some_and(|s| s.state == SubscriptionState::Pending)
         };
+        let alone = topics.len() == 1;
         let topics: Vec<SubscriptionId> = topics.into_iter().filter(pending).collect();
         let text = self.links[index].receiver.text(at);
         let mut again = Vec::new();
@@ -125,7 +126,7 @@ impl Session {
             let (good, bad): (Vec<_>, Vec<_>) = topics.into_iter().partition(confirms);
             self.confirmed(&good, now);
             self.rejected(&bad, "the server's answer does not name it");
-        } else if topics.len() > 1 {
+        } else if !alone {
             // One bad topic must not take the others with it: each is tried alone.
             again = topics;
         } else {
@@ -165,10 +166,12 @@ impl Session {
         }
     }
 
-    /// Says what these topics may have missed.
-    pub(super) fn report_gaps(&mut self, ids: &[SubscriptionId], now: Instant) {
+    /// These topics are in force: says what they may have missed; true if that was anything.
+    pub(super) fn report_gaps(&mut self, ids: &[SubscriptionId], now: Instant) -> bool {
         let gaps = self.subscriptions.close_gaps(ids, self.epoch, now);
+        let any = !gaps.is_empty();
         self.events.extend(gaps.into_iter().map(Queued::Gap));
+        any
     }
 
     /// If this request fails, that is told by [`take_failed`](Self::take_failed) at once and not by an event in its turn: whoever

@@ -32,6 +32,8 @@ pub(crate) struct Subscription {
     pub(crate) topic: Topic,
     pub(crate) state: SubscriptionState,
     references: u32,
+    /// It was confirmed on this connection, or a message of it came.
+    live: bool,
     /// It was in force until then, on the connection of that epoch, and what came since may have been missed.
     gap: Option<(Epoch, Instant)>,
 }
@@ -49,7 +51,7 @@ impl Subscriptions {
         let id = SubscriptionId(self.last_id);
         self.by_name.insert(topic.name().to_owned(), id);
         let state = SubscriptionState::Waiting;
-        self.all.insert(id, Subscription { topic, state, references: 1, gap: None });
+        self.all.insert(id, Subscription { topic, state, references: 1, live: false, gap: None });
         (id, true)
     }
 
@@ -95,19 +97,20 @@ impl Subscriptions {
     /// The connection is lost; it was alive until `since`.
     pub(crate) fn lost(&mut self, epoch: Epoch, since: Instant) {
         for subscription in self.all.values_mut() {
-            if subscription.state == SubscriptionState::Confirmed {
+            if std::mem::take(&mut subscription.live) {
                 subscription.gap.get_or_insert((epoch, since));
             }
             subscription.state = SubscriptionState::Waiting;
         }
     }
 
-    /// Ends the gaps of these topics; those that had one make up the report. Topics whose gaps began differently get
+    /// These topics are in force: that ends their gaps. Those that had one make up the report. Topics whose gaps began differently get
     /// reports of their own.
     pub(crate) fn close_gaps(&mut self, ids: &[SubscriptionId], after: Epoch, until: Instant) -> Vec<Gap> {
         let mut gaps: Vec<Gap> = Vec::new();
         for &id in ids {
             let Some(subscription) = self.all.get_mut(&id) else { continue };
+            subscription.live = true;
             let Some((before, since)) = subscription.gap.take() else { continue };
             let topic = (id, subscription.topic.name().to_owned());
             match gaps.iter_mut().find(|gap| gap.before == before && gap.since == since) {
@@ -120,7 +123,8 @@ impl Subscriptions {
 }
 
 impl Subscription {
-    pub(crate) fn has_gap(&self) -> bool {
-        self.gap.is_some()
+    /// Whether messages of it need no announcement: it is known to be in force on this connection.
+    pub(crate) fn is_live(&self) -> bool {
+        self.live
     }
 }

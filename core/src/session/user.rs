@@ -146,7 +146,7 @@ impl Session {
         }
     }
 
-    /// Subscribes, now and after every reconnect. A topic that is subscribed to already gets another reference and keeps its
+    /// Subscribes, now and after every reconnect. It is never refused: `Config::send_buffer` does not bound it. A topic that is subscribed to already gets another reference and keeps its
     /// id.
     pub fn subscribe(&mut self, topic: impl Into<Topic>, now: Instant) -> SubscriptionId {
         self.calm = false;
@@ -162,9 +162,9 @@ impl Session {
         self.calm = false;
         match self.subscriptions.release(id) {
             Ok(Some(subscription)) => {
-                // Asked for and not answered counts too: the peer handles messages in order.
-                let known =
-                    matches!(subscription.state, SubscriptionState::Confirmed | SubscriptionState::Pending);
+                // Asked for and not answered counts too: the peer handles messages in order. What it did not answer in time it may
+                // have done all the same.
+                let known = subscription.state != SubscriptionState::Waiting;
                 if known && matches!(self.history.state, State::Online | State::Restoring) {
                     self.ask_no_more(&subscription.topic, now);
                 }

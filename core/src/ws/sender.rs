@@ -94,7 +94,7 @@ impl Sender {
         if self.head == self.tail {
             (self.head, self.tail) = (0, 0);
             self.seams.clear();
-            self.calm += 1;
+            self.calm = self.calm.saturating_add(1);
             if self.bytes.len() > Self::KEEP && self.calm > Self::CALM {
                 self.bytes.truncate(Self::KEEP);
                 self.bytes.shrink_to(Self::KEEP);
@@ -164,11 +164,10 @@ impl Sender {
     /// If the payload is longer than the 125 bytes that RFC 6455 section 5.5 allows: callers build or received it.
     pub(crate) fn control(&mut self, opcode: u8, payload: &[u8]) {
         assert!(payload.len() <= 125, "control frames hold at most 125 bytes");
-        let end = self.tail;
         self.frame(FIN | opcode, payload);
         // A seam at the very front counts unless the frame before it was never begun there: all before `head` is out.
         if let Some(&seam) = self.seams.front() {
-            let size = self.tail - end;
+            let size = frame::masked_header_len(payload.len()) + payload.len();
             self.bytes[seam..self.tail].rotate_right(size);
             for seam in &mut self.seams {
                 *seam += size;
@@ -279,4 +278,60 @@ fn frames(bytes: &[u8]) -> impl Iterator<Item = (usize, usize)> {
         at += size;
         Some((at - size, size))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn sender(fragment: usize) -> Sender {
+        Sender::new(MaskKeys::new([3; 32], 1), fragment)
+    }
+
+    #[test]
+    fn a_pong_that_makes_the_buffer_compact_itself_still_gets_between_two_fragments() {
+        let mut sender = sender(1 << 20);
+        sender.message(Kind::Binary, &vec![0; 4 << 20], true);
+        sender.transmitted((2 << 20) + 100_000);
+        sender.control(frame::PING, &[1; 8]);
+        let opcodes: Vec<u8> =
+            frames(&sender.bytes[..sender.tail]).map(|(at, _)| sender.bytes[at] & 0x0f).collect();
+        assert_eq!(opcodes, [CONTINUATION, frame::PING, CONTINUATION]);
+    }
+
+    proptest! {
+        /// Whatever is sent and written in whatever order: what comes out are whole frames, all of them, and control frames are
+        /// never within another frame.
+        #[test]
+        fn the_bytes_are_always_whole_frames(
+            steps in prop::collection::vec((0..3u8, 0..9000usize), 1..60),
+        ) {
+            let mut sender = sender(1024);
+            let (mut out, mut data, mut control) = (Vec::new(), 0, 0);
+            for (what, amount) in steps {
+                match what {
+                    0 => {
+                        sender.message(Kind::Binary, &vec![7; amount], true);
+                        data += 1;
+                    }
+                    1 => {
+                        sender.control(frame::PONG, &[9; 125][..amount % 126]);
+                        control += 1;
+                    }
+                    _ => {
+                        let len = amount.min(sender.queued());
+                        out.extend_from_slice(&sender.transmit()[..len]);
+                        sender.transmitted(len);
+                    }
+                }
+            }
+            out.extend_from_slice(sender.transmit());
+            let all: Vec<(usize, usize)> = frames(&out).collect();
+            prop_assert_eq!(all.last().map_or(0, |(at, size)| at + size), out.len(), "whole frames");
+            let ends = all.iter().filter(|(at, _)| out[*at] & 0x88 == FIN).count();
+            prop_assert_eq!(ends, data);
+            prop_assert_eq!(all.iter().filter(|(at, _)| out[*at] & 0x08 != 0).count(), control);
+        }
+    }
 }
