@@ -3,8 +3,8 @@
 //! Input: flags, limits, a list of cuts, then the bytes.
 
 use crate::{Cuts, Input, epoch, hash, memory, wall};
-use everwire_core::ws::deflate::DeflateConfig;
 use everwire_core::ws::Limits;
+use everwire_core::ws::deflate::DeflateConfig;
 use everwire_core::{Clock, Config, ConnId, Disconnect, Error, Event, JsonRpc, Message, Output, Session};
 use std::io::{self, Read, Write};
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};

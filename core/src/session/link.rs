@@ -280,9 +280,8 @@ impl Link {
                 },
                 Stage::Retired => {
                     // Only TLS has anything to read here, so that it sees the peer's end.
-                    let failed = self.decrypt().is_err();
                     #[cfg(feature = "tls")]
-                    if failed || self.tls.as_ref().is_some_and(|tls| tls.peer_closed()) {
+                    if self.decrypt().is_err() || self.tls.as_ref().is_some_and(|tls| tls.peer_closed()) {
                         // What is queued goes out if it can; nobody waits for more.
                         self.lingers = false;
                     }
