@@ -177,6 +177,40 @@ fn the_gap_comes_before_data_that_overtakes_the_answer() {
 }
 
 #[test]
+fn data_that_came_before_an_answer_that_never_did_begins_a_new_gap() {
+    let mut h = rpc(10);
+    subscribe(&mut h, "a");
+    confirm(&mut h, 0, 0);
+    let conn = reopen(&mut h);
+    h.told();
+    h.feed(conn, &notification("a", 1));
+    assert_eq!(brief(&mut h)[0], "gap a 1..2");
+    // Lost before the answer: what the third connection continues has a hole since then.
+    let conn = reopen(&mut h);
+    h.told();
+    confirm(&mut h, conn, 0);
+    assert_eq!(brief(&mut h), ["gap a 2..3", "+a", "online true"]);
+}
+
+#[test]
+fn what_is_left_of_a_refused_batch_is_tried_alone_even_if_it_is_one_topic() {
+    let mut h = rpc(10);
+    let a = subscribe(&mut h, "a");
+    subscribe(&mut h, "b");
+    confirm(&mut h, 0, 0);
+    let conn = reopen(&mut h);
+    let batch = calls(&h.texts(conn), "subscribe");
+    assert_eq!(batch[0].1, ["a", "b"]);
+    h.s.unsubscribe(a, h.now);
+    h.feed(conn, &rpc_error(batch[0].0, "a is unknown"));
+    h.run();
+    h.flush(conn);
+    let alone = calls(&h.texts(conn), "subscribe");
+    assert_eq!(alone.last().unwrap().1, ["b"]);
+    assert_eq!(alone.len(), 2);
+}
+
+#[test]
 fn a_gap_lasts_over_all_connections_that_failed_to_end_it() {
     let mut h = rpc(1);
     subscribe(&mut h, "a");

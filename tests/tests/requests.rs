@@ -314,3 +314,42 @@ mod the_driver_is_dropped {
         assert_eq!(client.state(), State::Closed);
     }
 }
+
+#[tokio::test]
+async fn a_session_that_gives_up_ends_what_waited_for_a_connection() {
+    // Nobody listens where somebody just did.
+    let addr = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let config = Config::new(&format!("ws://{addr}/")).unwrap().protocol(JsonRpc::new()).max_attempts(1);
+    let mut driver = Driver::new(config).unwrap();
+    let options = RequestOptions { on_disconnect: OnDisconnect::Hold, ..RequestOptions::default() };
+    let response = driver.client().request_with(Request::new("late"), options);
+    while bounded("the end", driver.next()).await.is_some() {}
+    // The driver is still there: it must have told already.
+    let error = bounded("the response", response).await.unwrap_err();
+    assert_eq!(error, RequestError::NotSent(Unanswered::Closed));
+}
+
+#[tokio::test]
+async fn who_waits_for_room_gets_it_even_for_what_is_longer_than_half() {
+    let server = MockServer::start();
+    let (client, mut events) = connect(config_for(&server).send_buffer(100_000)).unwrap();
+    bounded("online", async { while !matches!(events.next().await, Some(OwnedEvent::Online { .. })) {} })
+        .await;
+    let long = "x".repeat(90_000);
+    let mut sent = 0;
+    bounded("room", async {
+        while sent < 50 {
+            match client.send(&long) {
+                Ok(_) => sent += 1,
+                Err(SendError::Full) => client.writable().await,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    })
+    .await;
+    let received = everwire_testing::unblock(move || {
+        let conn = server.last().unwrap();
+        (0..50).all(|_| conn.next_message(SOON).is_ok_and(|message| message.len() == 90_000))
+    });
+    assert!(bounded("all of it", received).await);
+}
