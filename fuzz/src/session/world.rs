@@ -155,7 +155,8 @@ impl World {
                 self.now +=
                     Duration::from_millis([1, 30, 700, 10_000][usize::from(arg & 3)] * u64::from(arg >> 2))
             }
-            16 => self.now = self.until.unwrap_or(now),
+            // Time does not go back.
+            16 => self.now = self.until.map_or(now, |until| until.max(now)),
             17 => self.session.handle_timeout(now),
             18 => self.takes = [Takes::All, Takes::Nothing, Takes::Leases][usize::from(arg % 3)],
             19 => self.give_back(),
