@@ -113,6 +113,8 @@ impl Session {
         }
         self.finish(None, now);
         for link in &mut self.links {
+            // What was just told not to have been sent must not be.
+            link.sender.cut();
             link.retire(None, now, false);
             link.deadline = None;
         }
