@@ -26,7 +26,7 @@ type Provider = Box<dyn FnMut() -> BoxFuture<Result<Endpoint, ProviderError>> + 
 pub struct Driver {
     pub(crate) shared: Arc<Shared>,
     sockets: Vec<(ConnId, Socket)>,
-    lookup: Option<(AttemptId, BoxFuture<io::Result<Vec<SocketAddr>>>)>,
+    lookup: Option<(AttemptId, BoxFuture<Result<Vec<SocketAddr>, ResolveError>>)>,
     provider: Option<Provider>,
     /// The attempt that the provider is still to be asked for.
     asked: Option<AttemptId>,
@@ -142,11 +142,9 @@ impl Driver {
             };
             self.endpoint = Some((id, provider()));
         }
-        let (id, answer) = self.endpoint.as_mut()?;
+        let (_, answer) = self.endpoint.as_mut()?;
         let Poll::Ready(result) = answer.as_mut().poll(cx) else { return None };
-        let id = *id;
-        self.endpoint = None;
-        Some((id, result))
+        self.endpoint.take().map(|(id, _)| (id, result))
     }
 
     /// `None`: the provider is to be asked.
@@ -155,11 +153,8 @@ impl Driver {
             let session = &mut inner.session;
             match session.poll_output(self.now) {
                 Output::Event if held => {
-                    self.now = clock();
                     let timeout = session.timeout();
-                    let progress = self.poll_io(cx, session) || self.poll_timer(cx, session, timeout);
-                    inner.settle();
-                    if !progress {
+                    if !self.advance(cx, session, timeout) {
                         return Some(Poll::Pending);
                     }
                 }
@@ -183,10 +178,7 @@ impl Driver {
                 }
                 Output::Disconnect(id) => self.sockets.retain(|(socket, _)| *socket != id),
                 Output::Wait(deadline) => {
-                    self.now = clock();
-                    let progress = self.poll_io(cx, session) || self.poll_timer(cx, session, deadline);
-                    inner.settle();
-                    if !progress {
+                    if !self.advance(cx, session, deadline) {
                         return Some(Poll::Pending);
                     }
                 }
@@ -196,6 +188,11 @@ impl Driver {
     }
 
     /// Lets everything move that can; true if the session has something new to say.
+    fn advance(&mut self, cx: &mut Context<'_>, session: &mut Session, deadline: Option<Instant>) -> bool {
+        self.now = clock();
+        self.poll_io(cx, session) || self.poll_timer(cx, session, deadline)
+    }
+
     fn poll_io(&mut self, cx: &mut Context<'_>, session: &mut Session) -> bool {
         let mut progress = false;
         let now = self.now;
@@ -203,11 +200,7 @@ impl Driver {
             self.lookup.as_mut().map(|(id, f)| (*id, f.as_mut().poll(cx)))
         {
             self.lookup = None;
-            session.handle_resolved(
-                id,
-                result.as_deref().map_err(|e| ResolveError { message: e.to_string() }),
-                now,
-            );
+            session.handle_resolved(id, result.as_deref().map_err(Clone::clone), now);
             progress = true;
         }
         self.sockets.retain_mut(|(id, socket)| match socket.poll(cx, *id, session, now) {
@@ -300,7 +293,7 @@ impl fmt::Debug for Driver {
     }
 }
 
-async fn lookup(host: (String, u16)) -> io::Result<Vec<SocketAddr>> {
+async fn lookup(host: (String, u16)) -> Result<Vec<SocketAddr>, ResolveError> {
     Ok(tokio::net::lookup_host(host).await?.collect())
 }
 
