@@ -154,10 +154,10 @@ fn plain_string(value: &RawValue) -> Option<&str> {
 
 impl Protocol for JsonRpc {
     fn classify<'m>(&self, text: &'m str) -> Inbound<'m> {
-        let nothing = Inbound::Message { topic: None };
+        let nothing = Inbound::data(None);
         let Ok(envelope) = serde_json::from_str::<Envelope<'m>>(text) else { return nothing };
         match envelope {
-            Envelope { method: Some(_), params: Channel(topic), .. } => Inbound::Message { topic },
+            Envelope { method: Some(_), params: Channel(topic), .. } => Inbound::data(topic),
             Envelope { method: None, id: Some(id), result, error, .. } => {
                 let result = match (result, error) {
                     (_, Some(error)) => Err(error.get()),
@@ -285,8 +285,8 @@ mod tests {
 
     #[test]
     fn classifies() {
-        let nothing = Inbound::Message { topic: None };
-        let topic = |name| Inbound::Message { topic: Some(name) };
+        let nothing = Inbound::data(None);
+        let topic = |name| Inbound::data(Some(name));
         for (text, want) in [
             (
                 r#"{"jsonrpc":"2.0","id":7,"result":{"a":1}}"#,

@@ -6,12 +6,16 @@ mod plain;
 pub use jsonrpc::{JsonRpc, OwnedRpcError, RpcError};
 pub use plain::Plain;
 
+use crate::error::Recovery;
+use crate::session::{Limit, Sequence, Tracker};
 use std::fmt;
+use std::time::{Duration, SystemTime};
 
-/// What is spoken on top of WebSocket messages: how to subscribe, how to ask, and what an inbound message is.
+/// What is spoken on top of WebSocket messages: how to authenticate, subscribe and ask, what an inbound message is, and what the server
+/// allows.
 ///
-/// Pure: it builds text and reads text, and the session does the rest (numbering, deadlines, restoring, pairing answers
-/// with requests). Methods take `&self`, so that one value serves many sessions.
+/// Pure: it builds text and reads text, and the session does the rest (numbering, deadlines, restoring, pacing, pairing answers
+/// with requests). Methods take `&self`, so that one value serves many sessions. Whatever a protocol does not have keeps its default.
 pub trait Protocol: fmt::Debug + Send + Sync {
     /// Whether inbound text means anything to this protocol. If not, [`classify`](Self::classify) is never called and messages reach
     /// the user unread.
@@ -22,11 +26,48 @@ pub trait Protocol: fmt::Debug + Send + Sync {
     /// Says what an inbound text message is. It must not fail: what it does not know is [`Inbound::Message`].
     fn classify<'m>(&self, text: &'m str) -> Inbound<'m>;
 
+    /// The next part of a message that [`classify`](Self::classify) called [`Inbound::Batch`]: each part is classified by itself.
+    /// `cursor` is 0 at first and belongs to the protocol. `None` is the end. The part is a slice of `text`.
+    fn item<'m>(&self, text: &'m str, cursor: &mut usize) -> Option<&'m str> {
+        let _ = (text, cursor);
+        None
+    }
+
+    /// Writes the message that authenticates a new connection to `out`, before anything else is sent on it. An empty `out`: there is none, which
+    /// is the default. `wall` is the time of day, for signatures and tokens.
+    fn authenticate(&self, id: u64, wall: SystemTime, out: &mut String) -> Ack {
+        let _ = (id, wall, out);
+        Ack::None
+    }
+
     /// Writes request `id` to `out`.
     ///
     /// # Errors
     /// [`Unsupported`] if the protocol has no requests or cannot say this one.
     fn request(&self, id: u64, request: &Request<'_>, out: &mut String) -> Result<(), Unsupported>;
+
+    /// Writes one message that makes several requests to `out`. Each is answered by itself, in any order.
+    ///
+    /// # Errors
+    /// [`Unsupported`], which is the default.
+    fn batch(&self, requests: &[(u64, Request<'_>)], out: &mut String) -> Result<(), Unsupported> {
+        let _ = (requests, out);
+        Err(Unsupported { reason: "this protocol has no batches: make the requests one by one".to_owned() })
+    }
+
+    /// Writes the answer to a request of the server ([`Inbound::Request`]) to `out`; `id` is as the server wrote it.
+    ///
+    /// # Errors
+    /// [`Unsupported`], which is the default.
+    fn respond(
+        &self,
+        id: &str,
+        result: Result<&str, &OwnedRpcError>,
+        out: &mut String,
+    ) -> Result<(), Unsupported> {
+        let _ = (id, result, out);
+        Err(Unsupported { reason: "this protocol has no requests of the server".to_owned() })
+    }
 
     /// Most topics that one [`subscribe`](Self::subscribe) or [`unsubscribe`](Self::unsubscribe) may name. At least 1.
     fn topics_per_message(&self) -> usize;
@@ -39,6 +80,42 @@ pub trait Protocol: fmt::Debug + Send + Sync {
 
     /// Whether the result of a subscribe message confirms this topic of it.
     fn confirms(&self, result: &str, topic: &Topic) -> bool;
+
+    /// Writes a heartbeat of our own to `out`, sent every `Config::heartbeat_interval`. An empty `out`: there is none, which is the default.
+    /// With [`Ack::Response`] its answer is awaited.
+    fn heartbeat(&self, id: u64, out: &mut String) -> Ack {
+        let _ = (id, out);
+        Ack::None
+    }
+
+    /// Writes the answer to a heartbeat of the server ([`Inbound::Heartbeat`]) to `out`. An empty `out`, which is the default: none is wanted.
+    fn heartbeat_reply(&self, text: &str, id: u64, out: &mut String) {
+        let _ = (text, id, out);
+    }
+
+    /// What the server allows to be sent. Default: anything.
+    fn limits(&self) -> Vec<Limit> {
+        Vec::new()
+    }
+
+    /// What sending this costs under the limit of that name. Default 1.
+    fn cost(&self, limit: &str, traffic: Traffic<'_>) -> u32 {
+        let _ = (limit, traffic);
+        1
+    }
+
+    /// What to do after the server closed the connection, refused the authentication, or answered a request or subscription with an error, if this protocol
+    /// knows better than the session's [`Policy`](crate::Policy).
+    fn recovery(&self, fault: Fault<'_>) -> Option<Recovery> {
+        let _ = fault;
+        None
+    }
+
+    /// Watches the sequence numbers of a topic's messages, if they have any. A new one is made for each time that the topic is in force anew.
+    fn tracker(&self, topic: &Topic) -> Option<Box<dyn Tracker>> {
+        let _ = topic;
+        None
+    }
 }
 
 /// What an inbound text message is. The texts are parts of the message.
@@ -49,6 +126,10 @@ pub enum Inbound<'m> {
     Message {
         /// The topic's name as the message has it.
         topic: Option<&'m str>,
+        /// Its place in the topic's order, if the message tells.
+        sequence: Option<Sequence>,
+        /// When the server sent it, since the Unix epoch, if the message tells.
+        sent: Option<Duration>,
     },
     /// The answer to request `id`.
     Response {
@@ -57,6 +138,49 @@ pub enum Inbound<'m> {
         /// The result, or the error, as the protocol encodes it.
         result: Result<&'m str, &'m str>,
     },
+    /// Several messages in one: see [`Protocol::item`].
+    Batch,
+    /// The server says of one topic that it is subscribed to, or that it will not be.
+    Subscribed {
+        /// The topic's name.
+        topic: &'m str,
+        /// The id of the message that asked for it, if the server repeats it.
+        id: Option<u64>,
+        /// The error if it will not be, as the protocol encodes it.
+        result: Result<(), &'m str>,
+    },
+    /// The server says of one topic that it is not subscribed to any more, whether that was asked for or not.
+    Unsubscribed {
+        /// The topic's name.
+        topic: &'m str,
+    },
+    /// The server asks something of the client.
+    Request {
+        /// Its id, as the server wrote it.
+        id: &'m str,
+        /// The method.
+        method: &'m str,
+        /// The parameters, as the protocol encodes them.
+        params: Option<&'m str>,
+    },
+    /// A heartbeat of the server: [`Protocol::heartbeat_reply`] answers it. The user is not told.
+    Heartbeat,
+    /// The answer to a heartbeat of ours that has no id. The user is not told.
+    HeartbeatAnswer,
+    /// The server says something about the connection: that it will go down, that too much was sent.
+    Notice {
+        /// What it says.
+        text: &'m str,
+        /// What the session is to do about it.
+        recovery: Option<Recovery>,
+    },
+}
+
+impl<'m> Inbound<'m> {
+    /// Data for the user, with nothing known but its topic.
+    pub fn data(topic: Option<&'m str>) -> Self {
+        Self::Message { topic, sequence: None, sent: None }
+    }
 }
 
 /// How the outcome of a message is learnt.
@@ -64,8 +188,44 @@ pub enum Inbound<'m> {
 pub enum Ack {
     /// From the response with its id.
     Response,
+    /// From an [`Inbound::Subscribed`] or [`Inbound::Unsubscribed`] for each topic of it.
+    PerTopic,
     /// Not at all: sent is done.
     None,
+}
+
+/// What is sent, for [`Protocol::cost`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Traffic<'a> {
+    /// A ping (RFC 6455 section 5.5.2).
+    Ping,
+    /// A pong.
+    Pong,
+    /// A heartbeat of the protocol, ours or an answer.
+    Heartbeat,
+    /// Authentication.
+    Authenticate,
+    /// A message that subscribes to so many topics.
+    Subscribe(usize),
+    /// A message that unsubscribes from so many topics.
+    Unsubscribe(usize),
+    /// A request with this method.
+    Request(&'a str),
+    /// A message of the user, or an answer of his, of so many bytes.
+    Message(usize),
+}
+
+/// What the server holds against the client, for [`Protocol::recovery`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fault<'a> {
+    /// It closed the connection with this code and reason.
+    Closed(u16, &'a str),
+    /// It refused the authentication with this error, as the protocol encodes it.
+    Authentication(&'a str),
+    /// It refused a subscription with this error.
+    Subscription(&'a str),
 }
 
 /// The protocol cannot say that.

@@ -13,7 +13,7 @@ impl Protocol for Plain {
     }
 
     fn classify<'m>(&self, _: &'m str) -> Inbound<'m> {
-        Inbound::Message { topic: None }
+        Inbound::data(None)
     }
 
     fn request(&self, _: u64, request: &Request<'_>, _: &mut String) -> Result<(), Unsupported> {

@@ -63,7 +63,7 @@ impl Session {
     fn route(&mut self, index: usize, at: Place, now: Instant) -> Announced {
         let text = self.links[index].receiver.text(at);
         match self.config.protocol.classify(text) {
-            protocol::Inbound::Message { topic } => {
+            protocol::Inbound::Message { topic, .. } => {
                 let subscription = topic.and_then(|name| self.subscriptions.named(name));
                 let message = Announced::Message { link: index, kind: Kind::Text, at, subscription };
                 self.after_gap(message, subscription, now)
@@ -86,6 +86,7 @@ impl Session {
                 }
                 Announced::Nothing
             }
+            _ => Announced::Message { link: index, kind: Kind::Text, at, subscription: None },
         }
     }
 

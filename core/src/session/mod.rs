@@ -23,12 +23,15 @@ mod driver;
 mod event;
 mod inbound;
 mod lease;
+mod limiter;
 mod link;
 mod liveness;
 mod loss;
 mod output;
+mod policy;
 mod requests;
 mod restore;
+mod sequence;
 mod status;
 mod subscriptions;
 mod user;
@@ -39,8 +42,11 @@ pub use event::{
     Unsent,
 };
 pub use lease::Lease;
+pub use limiter::{Limit, Rate};
 pub use output::{AttemptId, ConnId, Output};
+pub use policy::Policy;
 pub use requests::{OnDisconnect, RequestOptions};
+pub use sequence::{Continuity, Sequence, Tracker};
 pub use status::{State, Stats, Status, Transition};
 pub use subscriptions::SubscriptionState;
 pub use user::{SendError, SendOptions};

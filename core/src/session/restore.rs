@@ -79,7 +79,7 @@ impl Session {
                 }
             }
             match ack {
-                Ack::Response => self.restoring += usize::from(restore),
+                Ack::Response | Ack::PerTopic => self.restoring += usize::from(restore),
                 Ack::None => self.confirmed(ids, now),
             }
         }
