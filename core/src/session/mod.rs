@@ -22,6 +22,7 @@ mod config;
 mod driver;
 mod event;
 mod inbound;
+mod latency;
 mod lease;
 mod limiter;
 mod link;
@@ -31,25 +32,32 @@ mod output;
 mod policy;
 mod requests;
 mod restore;
+mod resync;
 mod sequence;
+mod stall;
 mod status;
 mod subscriptions;
+mod tracker;
 mod user;
+mod watch;
 
 pub use config::{Config, ConfigError, Endpoint};
 pub use event::{
     Epoch, Event, Gap, Outcome, OwnedEvent, OwnedOutcome, RequestId, SendId, SubscriptionId, Unanswered,
     Unsent,
 };
+pub use latency::{Latency, Summary};
 pub use lease::Lease;
 pub use limiter::{Limit, Rate};
 pub use output::{AttemptId, ConnId, Output};
 pub use policy::Policy;
 pub use requests::{OnDisconnect, RequestOptions};
-pub use sequence::{Continuity, Sequence, Tracker};
+pub use sequence::{Continuity, Sequence, SequenceRule, Tracker};
 pub use status::{State, Stats, Status, Transition};
 pub use subscriptions::SubscriptionState;
+pub use tracker::Sequences;
 pub use user::{SendError, SendOptions};
+pub use watch::{Step, Watch};
 
 use crate::clock::Clock;
 use crate::error::Error;
