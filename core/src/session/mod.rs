@@ -19,6 +19,7 @@
 mod attempt;
 mod backoff;
 mod config;
+mod cooldown;
 mod driver;
 mod event;
 mod inbound;
@@ -37,6 +38,7 @@ mod subscriptions;
 mod user;
 
 pub use config::{Config, ConfigError, Endpoint};
+pub use cooldown::Cooldown;
 pub use event::{
     Epoch, Event, Gap, Outcome, OwnedEvent, OwnedOutcome, RequestId, SendId, SubscriptionId, Unanswered,
     Unsent,
