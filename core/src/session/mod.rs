@@ -46,6 +46,7 @@ mod watch;
 mod watches;
 
 pub use config::{Config, ConfigError, Endpoint};
+pub use cooldown::Cooldown;
 pub use event::{
     Epoch, Event, Gap, GapCause, Outcome, OwnedEvent, OwnedOutcome, RequestId, SendId, SubscriptionId, Unanswered,
     Unsent,
