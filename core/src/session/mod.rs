@@ -42,7 +42,7 @@ pub use event::{
     Unsent,
 };
 pub use lease::Lease;
-pub use limiter::{Limit, Rate};
+pub use limiter::{Limit, LimitError, Pressure, Rate, SharedLimits};
 pub use output::{AttemptId, ConnId, Output};
 pub use policy::Policy;
 pub use requests::{OnDisconnect, RequestOptions};
