@@ -5,7 +5,7 @@
 mod common;
 
 use common::*;
-use everwire_core::{SubscribeOptions, JsonRpc, Message, OnDisconnect, Request, RequestOptions, SendOptions};
+use everwire_core::{JsonRpc, Message, OnDisconnect, Request, RequestOptions, SendOptions, SubscribeOptions};
 
 /// A life with losses, requests and pings: all events and all bytes.
 fn life(seed: [u8; 32]) -> (Vec<String>, Vec<Vec<u8>>) {

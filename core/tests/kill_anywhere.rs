@@ -5,9 +5,9 @@
 mod common;
 
 use common::*;
-use everwire_core::{SubscribeOptions, 
+use everwire_core::{
     Config, Disconnect, Error, JsonRpc, Message, OwnedEvent, OwnedOutcome, Request, RequestId,
-    RequestOptions, SendOptions, Unanswered,
+    RequestOptions, SendOptions, SubscribeOptions, Unanswered,
 };
 use std::collections::BTreeSet;
 

@@ -6,10 +6,10 @@ mod common;
 
 use common::*;
 use everwire_core::ws::handshake::HandshakeError;
-use everwire_core::{SubscribeOptions, 
+use everwire_core::{
     Clock, CloseCode, Config, Disconnect, Endpoint, Error, JsonRpc, Message, OnDisconnect, Output,
     OwnedEvent, OwnedOutcome, ProviderError, Request, RequestOptions, ResolveError, SendError, SendOptions,
-    State, Timeout, Unanswered,
+    State, SubscribeOptions, Timeout, Unanswered,
 };
 use std::net::SocketAddr;
 use std::time::Duration;

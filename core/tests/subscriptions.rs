@@ -3,7 +3,7 @@
 mod common;
 
 use common::*;
-use everwire_core::{SubscribeOptions, Gap, JsonRpc, OwnedEvent, SubscriptionState, Topic};
+use everwire_core::{Gap, JsonRpc, OwnedEvent, SubscribeOptions, SubscriptionState, Topic};
 
 fn rpc(batch: usize) -> Harness {
     Harness::online(config().protocol(JsonRpc::new().topics_per_message(batch)))
@@ -259,8 +259,11 @@ fn a_session_without_topics_has_one_gap() {
 #[test]
 fn plain_topics_are_messages_sent_anew() {
     let mut h = Harness::online(config());
-    let id =
-        h.s.subscribe(Topic::new("ticks").subscribe_with("SUB ticks").unsubscribe_with("UNSUB ticks"), SubscribeOptions::default(), h.now);
+    let id = h.s.subscribe(
+        Topic::new("ticks").subscribe_with("SUB ticks").unsubscribe_with("UNSUB ticks"),
+        SubscribeOptions::default(),
+        h.now,
+    );
     h.s.subscribe("raw", SubscribeOptions::default(), h.now);
     h.run();
     h.flush(0);

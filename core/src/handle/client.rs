@@ -4,8 +4,8 @@ use super::Shared;
 use crate::message::Message;
 use crate::protocol::{OwnedRpcError, Request, Topic};
 use crate::session::{
-    Latency, OwnedOutcome, Pressure, RequestId, RequestOptions, SendError, SendId, SendOptions, State, Stats, Status,
-    SubscribeOptions, SubscriptionId, Unanswered,
+    Latency, OwnedOutcome, Pressure, RequestId, RequestOptions, SendError, SendId, SendOptions, State, Stats,
+    Status, SubscribeOptions, SubscriptionId, Unanswered,
 };
 use crate::ws::CloseCode;
 use std::fmt;
@@ -119,10 +119,11 @@ impl Client {
     pub fn request_batch(&self, requests: &[Request<'_>], options: RequestOptions) -> Vec<ResponseFuture> {
         let now = self.shared.now();
         let mut inner = self.shared.lock();
-        let made: Vec<Result<RequestId, SendError>> = match inner.session.request_batch(requests, options, now) {
-            Ok(ids) => ids.into_iter().map(Ok).collect(),
-            Err(error) => requests.iter().map(|_| Err(error.clone())).collect(),
-        };
+        let made: Vec<Result<RequestId, SendError>> =
+            match inner.session.request_batch(requests, options, now) {
+                Ok(ids) => ids.into_iter().map(Ok).collect(),
+                Err(error) => requests.iter().map(|_| Err(error.clone())).collect(),
+            };
         let futures = made.into_iter().map(|made| {
             let slot = Arc::new(Slot::default());
             if let Ok(id) = made {

@@ -18,8 +18,7 @@ impl Backoff {
         let doubled = 1u32.checked_shl(self.failures).map(|factor| initial.saturating_mul(factor));
         let bound = doubled.unwrap_or(max).min(max);
         self.failures = self.failures.saturating_add(1);
-        let fraction = f64::from(rng.next_u32()) / f64::from(u32::MAX);
-        bound.mul_f64(fraction)
+        fraction(bound, rng)
     }
 
     /// The connection proved stable.
@@ -28,10 +27,13 @@ impl Backoff {
     }
 }
 
+/// A random part of a time, none and all of it included.
+pub(crate) fn fraction(of: Duration, rng: &mut ChaCha8Rng) -> Duration {
+    of.mul_f64(f64::from(rng.next_u32()) / f64::from(u32::MAX))
+}
+
 /// At most so many connection attempts in any span of time: what stops a session that connects well and is thrown out at once,
 /// over and over, which the delays above do not see.
-// Wired in by the session.
-#[allow(dead_code)]
 #[derive(Debug)]
 pub(crate) struct FlapBudget {
     max: usize,
@@ -40,7 +42,6 @@ pub(crate) struct FlapBudget {
     begun: VecDeque<Instant>,
 }
 
-#[allow(dead_code)]
 impl FlapBudget {
     /// The most attempts that a budget can have: their times are kept.
     pub(crate) const MAX: u32 = 4096;

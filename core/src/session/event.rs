@@ -1,10 +1,10 @@
 //! What the session tells its user.
 
-use crate::error::Error;
-use crate::message::Message;
 use super::limiter::Pressure;
 use super::watch::Step;
+use crate::error::Error;
 use crate::error::Recovery;
+use crate::message::Message;
 use crate::protocol::{OwnedRpcError, RpcError};
 use crate::ws::Headers;
 use std::ops::Range;
@@ -284,7 +284,9 @@ pub struct Unsent {
 impl Unsent {
     /// How many messages were not sent, the one that was cut included.
     pub fn count(&self) -> u64 {
-        self.not_sent.end.0 - self.not_sent.start.0 + self.waiting.len() as u64 + u64::from(self.cut.is_some())
+        self.not_sent.end.0 - self.not_sent.start.0
+            + self.waiting.len() as u64
+            + u64::from(self.cut.is_some())
     }
 
     /// Whether not one byte of this message was written.

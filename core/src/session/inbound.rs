@@ -1,13 +1,13 @@
 //! What arrives on a connection.
 
+use super::event::GapCause;
 use super::lease::Queued;
 use super::link::{Stage, Step};
 use super::liveness::Verdict;
-use super::event::GapCause;
 use super::sequence::{Continuity, Sequence};
 use super::subscriptions::{Subscription, SubscriptionState};
 use super::{Announced, Batch, RequestId, Session, SubscriptionId};
-use crate::error::{Closed, Error, Recovery, Timeout};
+use crate::error::{Closed, Error, Notice, Timeout};
 use crate::protocol;
 use crate::ws::receiver::{Inbound, Place};
 use crate::ws::{CloseCode, Kind, close};
@@ -24,8 +24,8 @@ impl Session {
             Step::Idle if self.renew && self.current == Some(index) => {
                 self.failed(index, Error::Reconnect, now);
             }
-            Step::Idle if self.notice.is_some() && self.current == Some(index) => {
-                let notice = self.notice.take().unwrap_or_default();
+            Step::Idle if self.current == Some(index) && self.notice.is_some() => {
+                let Some(notice) = self.notice.take() else { return false };
                 self.failed(index, Error::Notice(notice), now);
             }
             Step::Idle => return false,
@@ -164,17 +164,10 @@ impl Session {
             }
             protocol::Inbound::Notice { text: said, recovery } => {
                 let at = place(said);
-                self.noticed(said.to_owned(), recovery);
+                // What is to be done about it is done when all that arrived is told.
+                self.notice = recovery.map(|recovery| Notice::new(said, recovery));
                 Announced::Notice { link: index, at, recovery }
             }
-        }
-    }
-
-    /// The server said something about the connection. What is to be done about it is done when the user was told.
-    fn noticed(&mut self, text: String, recovery: Option<Recovery>) {
-        if let Some(recovery) = recovery {
-            self.fault_recovery = Some(recovery);
-            self.notice = Some(text);
         }
     }
 

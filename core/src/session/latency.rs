@@ -1,8 +1,5 @@
 //! How long things take: of the newest samples, the middle and the worst, in bounded memory.
 
-// Wired in by the session.
-#![allow(dead_code)]
-
 use std::fmt;
 use std::time::{Duration, SystemTime};
 

@@ -13,10 +13,10 @@
 //! - `Retired`: nothing more is expected from it; what is queued (a close frame, mostly) is flushed, input is thrown away,
 //!   and the peer has until the deadline to end the connection. The session has long moved on.
 
-use super::liveness::Liveness;
-use super::stall::Stall;
 use super::event::SendId;
+use super::liveness::Liveness;
 use super::output::ConnId;
+use super::stall::Stall;
 use super::{Config, Endpoint};
 use crate::error::{Disconnect, Error, Timeout};
 #[cfg(feature = "tls")]

@@ -55,7 +55,6 @@ impl Liveness {
     }
 
     /// A ping out of turn, for [`Silence`](super::watch::Silence), also where there are none by the clock. `None` if one is out already.
-    #[allow(dead_code)] // Wired in by the session.
     pub(crate) fn probe(&mut self, timeout: Duration, now: Instant) -> Option<[u8; 8]> {
         self.pulse.awaited.is_none().then(|| self.ping(timeout, now))
     }
@@ -85,7 +84,6 @@ impl Liveness {
 /// Heartbeats of the protocol ([`Protocol::heartbeat`](crate::Protocol::heartbeat)) on one connection. They find a server whose WebSocket answers
 /// pings while what is behind it is dead, so only data counts as life here, not bytes.
 #[derive(Debug, Default)]
-#[allow(dead_code)] // Wired in by the session.
 pub(crate) struct Heartbeat {
     pulse: Pulse,
     id: u64,
@@ -93,7 +91,6 @@ pub(crate) struct Heartbeat {
 
 /// What is to be done about heartbeats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(dead_code)] // Wired in by the session.
 pub(crate) enum Beat {
     /// Nothing yet.
     Wait,
@@ -103,7 +100,6 @@ pub(crate) enum Beat {
     Dead,
 }
 
-#[allow(dead_code)] // Wired in by the session.
 impl Heartbeat {
     /// One each `interval`; `None`: none.
     pub(crate) fn start(&mut self, interval: Option<Duration>, now: Instant) {

@@ -97,7 +97,7 @@ impl Session {
             Recovery::Backoff(least) => {
                 // Many that were told the same time must not all come at it.
                 let late = super::backoff::fraction(self.config.backoff_initial, &mut self.rng);
-                if self.config.policy.cools_down(error)
+                if (told.is_some() || self.config.policy.cools_down(error))
                     && let Some(host) = &self.host
                 {
                     self.config.cooldown.hold(host, now + least);

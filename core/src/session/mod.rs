@@ -47,11 +47,11 @@ mod watches;
 
 pub use config::{Config, ConfigError, Endpoint};
 pub use cooldown::Cooldown;
-pub use event::{
-    Epoch, Event, Gap, GapCause, Outcome, OwnedEvent, OwnedOutcome, RequestId, SendId, SubscriptionId, Unanswered,
-    Unsent,
-};
 pub use cooldown::Cooldown;
+pub use event::{
+    Epoch, Event, Gap, GapCause, Outcome, OwnedEvent, OwnedOutcome, RequestId, SendId, SubscriptionId,
+    Unanswered, Unsent,
+};
 pub use latency::{Latency, Summary};
 pub use lease::Lease;
 pub use limiter::{Limit, LimitError, Pressure, Rate, SharedLimits};
@@ -66,7 +66,7 @@ pub use user::{SendError, SendOptions};
 pub use watch::{Step, Watch};
 
 use crate::clock::Clock;
-use crate::error::{Error, Recovery, Timeout};
+use crate::error::{Error, Notice, Recovery, Timeout};
 use crate::ws::Kind;
 use crate::ws::receiver::{Inbound, Place};
 use attempt::Attempt;
@@ -136,7 +136,7 @@ pub struct Session {
     /// One of the session's own requests was not answered, and that ends the connection once all that arrived is parsed.
     overdue: Option<Timeout>,
     /// What the server said that ends the connection, once all that arrived is told.
-    notice: Option<String>,
+    notice: Option<Notice>,
     /// What the protocol wants done about the error that is coming.
     fault_recovery: Option<Recovery>,
     timings: Timings,
@@ -238,7 +238,8 @@ impl Session {
     /// [`ConfigError`] names the option that cannot work, and what would.
     pub fn new(config: Config, start: Clock, seed: [u8; 32]) -> Result<Self, ConfigError> {
         config.validate()?;
-        let limits: Vec<Limit> = config.protocol.limits().into_iter().chain(config.limits_on_send.clone()).collect();
+        let limits: Vec<Limit> =
+            config.protocol.limits().into_iter().chain(config.limits_on_send.clone()).collect();
         for limit in &limits {
             limit.validate().map_err(ConfigError::Limit)?;
         }
@@ -445,7 +446,8 @@ impl Session {
 
     /// Earliest moment at which something is to be done.
     fn deadline(&self) -> Option<Instant> {
-        let stalled = |link: &Link| self.config.write_timeout.and_then(|timeout| link.stall.deadline(timeout));
+        let stalled =
+            |link: &Link| self.config.write_timeout.and_then(|timeout| link.stall.deadline(timeout));
         let links =
             self.links.iter().flat_map(|link| [link.deadline, link.liveness.deadline(), stalled(link)]);
         self.own_deadlines().chain(links.flatten()).min()

@@ -30,8 +30,6 @@ pub(crate) struct Outbox {
     bytes: usize,
     /// When the limiter may let the next one go.
     pub(crate) ready_at: Option<Instant>,
-    /// When something was encoded last. What is encoded at the same moment goes out together.
-    pub(crate) released_at: Option<Instant>,
     /// What the user was told last.
     pub(crate) level: Pressure,
 }
@@ -52,7 +50,12 @@ pub(crate) struct Waiting {
 
 #[derive(Debug, Clone)]
 pub(crate) enum Waits {
-    Message { id: SendId, kind: Kind, bytes: Vec<u8>, compress: bool },
+    Message {
+        id: SendId,
+        kind: Kind,
+        bytes: Vec<u8>,
+        compress: bool,
+    },
     /// Its text is with the requests.
     Request(u64),
     /// Requests in one message.
@@ -84,7 +87,6 @@ impl Outbox {
             waiting: 0,
             bytes: 0,
             ready_at: None,
-            released_at: None,
             level: Pressure::None,
         }
     }
@@ -169,7 +171,7 @@ impl Outbox {
     /// The connection is lost: what waited for it, in order. The limits of the next one begin afresh.
     pub(crate) fn lost(&mut self, now: Instant) -> Vec<Waits> {
         self.limiter.reset(now);
-        (self.pong, self.ping, self.authenticate, self.ready_at, self.released_at) = Default::default();
+        (self.pong, self.ping, self.authenticate, self.ready_at) = Default::default();
         self.replies.clear();
         self.renewals.clear();
         self.deadlines.clear();

@@ -42,16 +42,10 @@ impl Session {
             self.outbox.limiter.flushed(now);
         }
         while let Some(next) = self.next_out() {
-            // A server counts what arrives. What waits in our buffer would arrive together with what is let go after it, so that comes when it is
-            // out; `handle_transmitted` has us called again.
-            if limited && self.links[index].sender.queued() > 0 && self.outbox.released_at != Some(now) {
-                break;
-            }
             if let Err(at) = self.let_out(next, index, now) {
                 self.outbox.ready_at = Some(at);
                 break;
             }
-            self.outbox.released_at = Some(now);
         }
         if self.links[index].sender.queued() > before {
             self.links[index].encrypt();

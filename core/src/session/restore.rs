@@ -105,7 +105,8 @@ impl Session {
             }
             What::Authenticate => {
                 let recovery = self.config.protocol.recovery(Fault::Authentication(text));
-                let refusal = Refusal::new(&RpcError::parse(text));
+                let error = RpcError::parse(text);
+                let refusal = Refusal::new(&error.message, (error.code != 0).then_some(error.code));
                 self.fault_recovery = recovery;
                 self.failed(index, Error::Authentication(refusal), now);
             }
@@ -154,7 +155,8 @@ impl Session {
         error: Option<&str>,
         now: Instant,
     ) {
-        let Some(asked) = self.subscriptions.pending(topic).filter(|id| request.is_none_or(|r| r == *id)) else {
+        let Some(asked) = self.subscriptions.pending(topic).filter(|id| request.is_none_or(|r| r == *id))
+        else {
             return;
         };
         match error {
@@ -180,7 +182,13 @@ impl Session {
     }
 
     /// `error` is what the server said, as the protocol encodes it.
-    pub(super) fn rejected(&mut self, ids: &[SubscriptionId], reason: &str, error: Option<&str>, now: Instant) {
+    pub(super) fn rejected(
+        &mut self,
+        ids: &[SubscriptionId],
+        reason: &str,
+        error: Option<&str>,
+        now: Instant,
+    ) {
         let recovery = error.and_then(|error| self.config.protocol.recovery(Fault::Subscription(error)));
         for &id in ids {
             let Some(subscription) = self.subscriptions.get(id) else { continue };

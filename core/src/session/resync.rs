@@ -1,8 +1,5 @@
 //! How often topics are resynced after gaps: a busy topic that gaps again and again must not become a storm of subscribing.
 
-// Wired in by the session.
-#![allow(dead_code)]
-
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 

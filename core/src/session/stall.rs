@@ -1,8 +1,5 @@
 //! Whether the socket takes what is to be written.
 
-// Wired in by the session.
-#![allow(dead_code)]
-
 use super::liveness::TICK;
 use std::time::{Duration, Instant};
 

@@ -131,7 +131,12 @@ pub(crate) struct Leaving {
 
 impl Subscriptions {
     /// Adds a topic; true if it is a new one. One that is there already gets another reference.
-    pub(crate) fn add(&mut self, topic: Topic, options: SubscribeOptions, now: Instant) -> (SubscriptionId, bool) {
+    pub(crate) fn add(
+        &mut self,
+        topic: Topic,
+        options: SubscribeOptions,
+        now: Instant,
+    ) -> (SubscriptionId, bool) {
         if let Some(&id) = self.by_name.get(topic.name()) {
             if let Some(subscription) = self.all.get_mut(&id) {
                 subscription.references = subscription.references.saturating_add(1);
@@ -438,7 +443,8 @@ impl Subscriptions {
             subscription.live = true;
             let Some((before, since, cause)) = subscription.gap.take() else { continue };
             let topic = (id, subscription.topic.name().to_owned());
-            match gaps.iter_mut().find(|gap| gap.before == before && gap.since == since && gap.cause == cause) {
+            match gaps.iter_mut().find(|gap| gap.before == before && gap.since == since && gap.cause == cause)
+            {
                 Some(gap) => gap.topics.push(topic),
                 None => gaps.push(Gap { topics: vec![topic], before, after, since, until, cause }),
             }

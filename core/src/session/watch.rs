@@ -17,9 +17,6 @@
 //! - After the last allowed step the watch rests until data comes. A quiet market is told once: neither the confirmation of
 //!   the resubscribe that the watch asked for, nor the start on the connection that it asked for, begins it all anew.
 
-// Wired in by the session.
-#![allow(dead_code)]
-
 use super::config::MAX_TIME;
 use std::time::{Duration, Instant};
 

@@ -131,7 +131,8 @@ impl Session {
         now: Instant,
     ) -> Option<Instant> {
         let (initial, max) = (self.config.resubscribe_initial, self.config.resubscribe_max);
-        let bound = 1u32.checked_shl(refusals.saturating_sub(1)).map_or(max, |n| initial.saturating_mul(n)).min(max);
+        let bound =
+            1u32.checked_shl(refusals.saturating_sub(1)).map_or(max, |n| initial.saturating_mul(n)).min(max);
         // Half of it is random, so that many that were refused together do not come back together.
         let delay = bound / 2 + super::backoff::fraction(bound / 2, &mut self.rng);
         match recovery {

@@ -2,9 +2,6 @@
 //!
 //! `limit` is what a server allows; `window` and `credits` count what was spent of it, behind the `Meter` that `meter` describes; `shared`
 //! keeps the budgets that belong to several sessions. The `Limiter` here asks all of a session's limits at once.
-// Wired in by the session.
-#![allow(dead_code)]
-
 mod credits;
 mod limit;
 mod meter;
