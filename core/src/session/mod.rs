@@ -36,7 +36,7 @@ mod status;
 mod subscriptions;
 mod user;
 
-pub use config::{Config, ConfigError, Endpoint};
+pub use config::{Config, ConfigError, Endpoint, Profile};
 pub use event::{
     Epoch, Event, Gap, Outcome, OwnedEvent, OwnedOutcome, RequestId, SendId, SubscriptionId, Unanswered,
     Unsent,
