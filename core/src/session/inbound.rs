@@ -268,18 +268,15 @@ impl Session {
     pub(super) fn link_overdue(&mut self, index: usize, now: Instant) {
         let Some(link) = self.links.get_mut(index) else { return };
         if let Some(timeout) = self.config.write_timeout
-            && link.stall.is_dead(timeout, now)
             && link.is_open()
+            && link.stall.is_dead(timeout, now)
         {
             return self.failed(index, Error::Timeout(Timeout::Write), now);
         }
         if matches!(link.stage, Stage::Open) {
             match link.liveness.check(self.config.pong_timeout, link.last_received, now) {
                 Verdict::Wait => {}
-                Verdict::Ping(payload) if self.limited => {
-                    self.outbox.ping = Some(payload);
-                    self.pump(now);
-                }
+                Verdict::Ping(payload) if self.limited => self.outbox.ping = Some(payload),
                 Verdict::Ping(payload) => link.ping(payload),
                 Verdict::Dead => {
                     let error = link.overdue();

@@ -213,6 +213,15 @@ impl Link {
         }
     }
 
+    /// Notes whether bytes wait for the socket.
+    pub(crate) fn check_stall(&mut self, now: Instant) {
+        if self.transmit().is_empty() {
+            self.stall.idle();
+        } else {
+            self.stall.waiting(now);
+        }
+    }
+
     fn write(&mut self, len: usize) {
         #[cfg(feature = "tls")]
         if let Some(tls) = &mut self.tls {

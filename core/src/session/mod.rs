@@ -45,8 +45,7 @@ mod user;
 mod watch;
 mod watches;
 
-pub use config::{Config, ConfigError, Endpoint};
-pub use cooldown::Cooldown;
+pub use config::{Config, ConfigError, Endpoint, Profile};
 pub use cooldown::Cooldown;
 pub use event::{
     Epoch, Event, Gap, GapCause, Outcome, OwnedEvent, OwnedOutcome, RequestId, SendId, SubscriptionId,
@@ -239,7 +238,7 @@ impl Session {
     pub fn new(config: Config, start: Clock, seed: [u8; 32]) -> Result<Self, ConfigError> {
         config.validate()?;
         let limits: Vec<Limit> =
-            config.protocol.limits().into_iter().chain(config.limits_on_send.clone()).collect();
+            config.protocol.limits().into_iter().chain(config.send_limits.iter().cloned()).collect();
         for limit in &limits {
             limit.validate().map_err(ConfigError::Limit)?;
         }
@@ -368,6 +367,7 @@ impl Session {
             if !self.events.is_empty() {
                 continue;
             }
+            self.links.iter_mut().for_each(|link| link.check_stall(now));
             match self.deadline() {
                 Some(due) if due <= now => self.run_timers(now),
                 due => {

@@ -138,9 +138,15 @@ impl Outbox {
         self.lanes[lane as usize].insert(ticket, Waiting { what, deadline });
     }
 
-    /// The first of a lane.
-    pub(crate) fn first(&self, lane: Lane) -> Option<&Waits> {
-        self.lanes[lane as usize].first_key_value().map(|(_, waiting)| &waiting.what)
+    /// Whether something waits in a lane.
+    pub(crate) fn has(&self, lane: Lane) -> bool {
+        !self.lanes[lane as usize].is_empty()
+    }
+
+    /// The first of a lane, and who has to let it go.
+    pub(crate) fn first_limited(&mut self, lane: Lane) -> Option<(&Waits, &mut Limiter)> {
+        let (_, waiting) = self.lanes[lane as usize].first_key_value()?;
+        Some((&waiting.what, &mut self.limiter))
     }
 
     pub(crate) fn pop(&mut self, lane: Lane) -> Option<Waits> {

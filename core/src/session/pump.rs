@@ -68,7 +68,7 @@ impl Session {
             return Some(Next::Authenticate);
         }
         let online = self.history.state == State::Online;
-        if online && outbox.first(Lane::Priority).is_some() {
+        if online && outbox.has(Lane::Priority) {
             return Some(Next::Message(Lane::Priority));
         }
         if online || self.history.state == State::Restoring {
@@ -82,7 +82,7 @@ impl Session {
                 return Some(Next::Ask);
             }
         }
-        (online && outbox.first(Lane::Normal).is_some()).then_some(Next::Message(Lane::Normal))
+        (online && outbox.has(Lane::Normal)).then_some(Next::Message(Lane::Normal))
     }
 
     /// Takes this from the limits' budgets; the moment at which that may be possible if it is not now.
@@ -165,29 +165,21 @@ impl Session {
     }
 
     fn let_message_out(&mut self, lane: Lane, index: usize, now: Instant) -> Result<(), Instant> {
-        let Some(first) = self.outbox.first(lane) else { return Ok(()) };
         let protocol = &self.config.protocol;
-        let limiter = &mut self.outbox.limiter;
-        match first {
-            Waits::Message { bytes, .. } => {
-                let traffic = Traffic::Message(bytes.len());
-                self.spend(traffic, now)?;
+        let Some((first, limiter)) = self.outbox.first_limited(lane) else { return Ok(()) };
+        let requests = &self.requests;
+        let mut cost = |limit: &str| {
+            // What is settled already, cancelled or out of time, costs nothing: it will not be sent.
+            let request = |id: &u64| {
+                requests.method(*id).map_or(0, |method| protocol.cost(limit, Traffic::Request(method)))
+            };
+            match first {
+                Waits::Message { bytes, .. } => protocol.cost(limit, Traffic::Message(bytes.len())),
+                Waits::Request(id) => request(id),
+                Waits::Batch(ids, _) => ids.iter().map(request).fold(0, u32::saturating_add),
             }
-            Waits::Request(id) => {
-                // It may be settled already: cancelled, or out of time.
-                if let Some(method) = self.requests.method(*id) {
-                    let traffic = Traffic::Request(method);
-                    limiter.try_spend(&mut |limit| protocol.cost(limit, traffic), now)?;
-                }
-            }
-            Waits::Batch(ids, _) => {
-                let mut cost = |limit: &str| {
-                    let methods = ids.iter().filter_map(|id| self.requests.method(*id));
-                    methods.map(|method| protocol.cost(limit, Traffic::Request(method))).sum()
-                };
-                limiter.try_spend(&mut cost, now)?;
-            }
-        }
+        };
+        limiter.try_spend(&mut cost, now)?;
         match self.outbox.pop(lane) {
             Some(Waits::Message { id, kind, bytes, compress }) => {
                 self.links[index].send_users(id, kind, &bytes, compress);

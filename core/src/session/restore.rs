@@ -142,7 +142,7 @@ impl Session {
     }
 
     /// A subscription that is made anew has ended.
-    fn renewed(&mut self, id: SubscriptionId, now: Instant) {
+    pub(super) fn renewed(&mut self, id: SubscriptionId, now: Instant) {
         self.subscriptions.ask(id, true, now);
         self.pump(now);
     }

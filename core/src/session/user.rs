@@ -103,6 +103,8 @@ impl Session {
             self.refused = true;
             return Err(SendError::Full);
         }
+        // What waits already may wait for a socket that takes nothing: the time of that is to be counted.
+        self.wake_known &= link.sender.queued() == 0;
         link.sender.message(message.kind(), message.as_bytes(), options.compress);
         self.last_send += 1;
         Ok(SendId(self.last_send))
