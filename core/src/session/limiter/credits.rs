@@ -90,19 +90,16 @@ impl Meter for Credits {
         if self.gone() <= room {
             return None;
         }
-        // Step over the moments at which something begins to come back, until enough has come.
         let mut then = self.clone();
         then.land(then.in_flight, self.seen);
-        while let Some(&(due, _)) = then.written.front() {
-            if let Some(goal) = room.checked_sub(then.units(then.held)) {
-                let ready = after(then.seen, then.time(then.missing.saturating_sub(goal)));
-                if ready <= due {
-                    return Some(ready).filter(|at| *at > self.seen);
-                }
-            }
+        // As long as what is held is too much by itself, it does not matter what comes back.
+        while then.units(then.held) > room
+            && let Some(&(due, _)) = then.written.front()
+        {
             then.advance(due);
         }
-        Some(after(then.seen, then.time(then.missing.saturating_sub(room)))).filter(|at| *at > self.seen)
+        let ready = after(then.seen, then.time(then.gone().saturating_sub(room)));
+        Some(ready).filter(|at| *at > self.seen)
     }
 
     /// Counts debts up to once more the capacity: whoever sends regardless must pay for it, but not for ever. So no more than twice the
