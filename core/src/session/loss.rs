@@ -87,7 +87,10 @@ impl Session {
             return None;
         }
         let delay = self.backoff.next(self.config.backoff_initial, self.config.backoff_max, &mut self.rng);
-        let recovery = told.unwrap_or_else(|| self.config.policy.recovery(error, self.clock.wall(now)));
+        let recovery = match told {
+            Some(told) => told.bounded(),
+            None => self.config.policy.recovery(error, self.clock.wall(now)),
+        };
         let delay = match recovery {
             // A path that served before will serve again: a deployment, a load balancer between servers.
             Recovery::Stop if matches!(error, Error::Handshake(_)) && self.stats.connections > 0 => delay,

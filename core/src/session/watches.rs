@@ -135,7 +135,7 @@ impl Session {
             1u32.checked_shl(refusals.saturating_sub(1)).map_or(max, |n| initial.saturating_mul(n)).min(max);
         // Half of it is random, so that many that were refused together do not come back together.
         let delay = bound / 2 + super::backoff::fraction(bound / 2, &mut self.rng);
-        match recovery {
+        match recovery.map(Recovery::bounded) {
             Some(Recovery::Stop) => None,
             Some(Recovery::Backoff(least)) => Some(now + delay.max(least)),
             _ => Some(now + delay),
