@@ -189,7 +189,8 @@ mod tests {
         assert_eq!(storm.take(t0 - ms(500)), Ok(()));
         assert_eq!(storm.take(t0 - ms(500)), Err(t0 + ms(1000)));
         assert_eq!(storm.take(t0 + ms(1000)), Ok(()));
-        assert_eq!(storm.take(t0 + ms(1000)), Ok(()), "both counted from t0");
+        assert_eq!(storm.take(t0 + ms(600)), Err(t0 + ms(1000)), "the second counts from t0 as well");
+        assert_eq!(storm.take(t0 + ms(1000)), Ok(()));
         assert_eq!(storm.take(t0 + ms(1000)), Err(t0 + ms(2000)));
         assert_eq!(Storm::new(0, ms(1)).take(t0), Ok(()), "never none at all");
     }

@@ -104,7 +104,7 @@ impl Sequences {
         let follows = match self.kind {
             Numbering::PreviousId => previous == Some(seen),
             Numbering::PlusOne => first == next && last != seen,
-            Numbering::Range => first == next && last != seen || first <= next && last > seen,
+            Numbering::Range => first == next && last != seen || first <= seen && last > seen,
         };
         if follows {
             return self.go_on(last, Continuity::Continues);
@@ -262,7 +262,10 @@ mod tests {
             ],
         );
         assert!(is_corrupt(&tracker.check(Some(r(112, 111)), "")));
-        run(&mut *tracker, &[(r(111, 111), Continues)]);
+        run(
+            &mut *tracker,
+            &[(r(111, 111), Continues), (r(9, 5).snapshot(), Continues), (r(4, 6), Continues)],
+        );
     }
 
     #[test]
@@ -297,9 +300,13 @@ mod tests {
             for number in 1..u64::from(MAX_REPEATS) {
                 assert_eq!(tracker.check(Some(message(number)), ""), Duplicate);
             }
+            run(&mut tracker, &[(message(1_000_001), Continues)]); // What is new in between: they were repetitions.
+            for number in 1..u64::from(MAX_REPEATS) {
+                assert_eq!(tracker.check(Some(message(number)), ""), Duplicate);
+            }
             let found = tracker.check(Some(message(1024)), "");
             let Continuity::Corrupt { reason } = found else { panic!("{found:?}") };
-            assert!(reason.contains("1024 after 1000000"), "{reason}");
+            assert!(reason.contains("1024 after 1000001"), "{reason}");
             let after = Sequence::new(1025).previous(1024);
             assert_eq!(tracker.check(Some(after), ""), Continues, "it goes on from there");
         }
