@@ -113,6 +113,9 @@ impl Session {
                 let raw = result.unwrap_or_else(|error| error);
                 let (at, ok) = (place(raw), result.is_ok());
                 let users = self.requests.is_users(id);
+                if ok && self.requests.is_per_topic(id) {
+                    return Announced::Nothing;
+                }
                 // If nobody waits for it, it came too late, or somebody else asked. That is for the user to know.
                 let Some(live) = self.requests.settle(id) else { return plain };
                 if let Some(sent) = live.sent {
@@ -207,7 +210,10 @@ impl Session {
         match self.subscriptions.get(id).map(|s| s.state) {
             Some(Confirmed) => self.rejected(&[id], "the server ended it", None, now),
             // It was asked to, so that it can be made anew.
-            Some(Stale) => self.renewed(id, now),
+            Some(Stale) => {
+                self.subscriptions.ask(id, true, now);
+                self.pump(now);
+            }
             _ => {}
         }
     }

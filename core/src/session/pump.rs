@@ -225,6 +225,9 @@ impl Session {
             self.requests.insert(id, what, deadline, OnDisconnect::Fail, None);
             self.requests.sent(id, sent, now);
         }
+        if ack == Ack::PerTopic {
+            self.requests.set_per_topic(id);
+        }
     }
 
     /// What waited in the lanes when the connection was lost: messages are gone, requests end or wait for the next connection.
@@ -296,6 +299,7 @@ impl Session {
         if !self.text.is_empty() {
             self.spend(Traffic::Unsubscribe(1), now)?;
             self.send_text(index, request, ack, What::Renew(id), now);
+            self.subscriptions.renews(id, request);
         }
         if ack == Ack::None || self.text.is_empty() {
             self.subscriptions.ask(id, true, now);

@@ -52,6 +52,8 @@ pub(crate) struct Live {
     pub(crate) sent: Option<Sent>,
     /// It was sent on a connection before this one.
     resent: bool,
+    /// Its topics are answered one by one: that it was understood is no answer.
+    per_topic: bool,
 }
 
 /// Whose request it is.
@@ -125,7 +127,10 @@ impl Requests {
     ) {
         let kept = kept.map(Box::new);
         self.deadlines[usize::from(what == What::User)].insert((deadline, id));
-        self.live.insert(id, Live { what, deadline, on_disconnect, kept, sent: None, resent: false });
+        self.live.insert(
+            id,
+            Live { what, deadline, on_disconnect, kept, sent: None, resent: false, per_topic: false },
+        );
     }
 
     /// It goes out now, as this data message of that connection.
@@ -134,6 +139,17 @@ impl Requests {
         if let Some(live) = self.live.get_mut(&id) {
             live.sent = Some(Sent { conn, ordinal, at: now });
         }
+    }
+
+    /// Its topics are answered one by one.
+    pub(crate) fn set_per_topic(&mut self, id: u64) {
+        if let Some(live) = self.live.get_mut(&id) {
+            live.per_topic = true;
+        }
+    }
+
+    pub(crate) fn is_per_topic(&self, id: u64) -> bool {
+        self.live.get(&id).is_some_and(|live| live.per_topic)
     }
 
     /// The method of one whose text is kept.

@@ -135,16 +135,18 @@ impl Session {
             }
             What::Unsubscribe(topics) => self.subscriptions.said(&topics, true),
             // Refused or not: what counts is the answer to the next one.
-            What::Renew(topic) => self.renewed(topic, now),
+            What::Renew(topic) => self.renewed(topic, id, now),
             What::Heartbeat => self.heartbeat_answered(Some(id), now),
             What::HeartbeatReply | What::User => {}
         }
     }
 
-    /// A subscription that is made anew has ended.
-    pub(super) fn renewed(&mut self, id: SubscriptionId, now: Instant) {
-        self.subscriptions.ask(id, true, now);
-        self.pump(now);
+    /// A subscription that is made anew has ended, by this request.
+    fn renewed(&mut self, id: SubscriptionId, request: u64, now: Instant) {
+        if self.subscriptions.is_renewed_by(id, request) {
+            self.subscriptions.ask(id, true, now);
+            self.pump(now);
+        }
     }
 
     /// The peer said of one topic that it is subscribed to, or will not be.
@@ -240,7 +242,7 @@ impl Session {
                 self.check_restored(now);
             }
             What::Unsubscribe(topics) if late => self.subscriptions.said(&topics, true),
-            What::Renew(topic) if late => self.renewed(topic, now),
+            What::Renew(topic) if late => self.renewed(topic, id, now),
             // They wait for the next connection, or end with this one.
             _ => {}
         }

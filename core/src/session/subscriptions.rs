@@ -318,6 +318,19 @@ impl Subscriptions {
         }
     }
 
+    /// This request ends it, so that it can be made anew.
+    pub(crate) fn renews(&mut self, id: SubscriptionId, request: u64) {
+        if let Some(subscription) = self.all.get_mut(&id) {
+            subscription.asked = request;
+        }
+    }
+
+    /// Whether this request was to end it, and nothing else has happened to it since.
+    pub(crate) fn is_renewed_by(&self, id: SubscriptionId, request: u64) -> bool {
+        let renewed = |s: &Subscription| s.state == SubscriptionState::Stale && s.asked == request;
+        self.all.get(&id).is_some_and(renewed)
+    }
+
     /// Whether the outcome of this request is what a topic waits for. One that was dropped meanwhile has nobody to be told; one that was settled
     /// by another answer is settled.
     pub(crate) fn awaits(&self, id: SubscriptionId, request: u64) -> bool {

@@ -318,7 +318,7 @@ impl Config {
         Self { reconnects: false, ..self }
     }
 
-    /// Most attempts to connect in a span of time: 1 to 1,000,000 in 1 s to 24 h, default 60 in 10 minutes; `None` for no such bound.
+    /// Most attempts to connect in a span of time: 1 to 4,096 in 1 s to 24 h, default 60 in 10 minutes; `None` for no such bound.
     /// Further ones wait, however short the delay of [`backoff`](Self::backoff): it is what bounds a connection that comes up and goes
     /// down again and again.
     pub fn flap_budget(self, attempts_in: impl Into<Option<(u32, Duration)>>) -> Self {

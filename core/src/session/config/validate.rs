@@ -210,7 +210,7 @@ pub(super) const RANGES: &[Range] = {
         Range::new("backoff.initial", Nanoseconds, MILLI, DAYS_365, |c| Some(nanos(c.backoff_initial))),
         Range::new("backoff.max", Nanoseconds, MILLI, DAYS_365, |c| Some(nanos(c.backoff_max))),
         Range::new("stable_after", Nanoseconds, 0, DAYS_365, |c| Some(nanos(c.stable_after))),
-        Range::new("flap_budget.attempts", One, 1, 1_000_000, |c| c.flap_budget.map(|(n, _)| u64::from(n))),
+        Range::new("flap_budget.attempts", One, 1, 4096, |c| c.flap_budget.map(|(n, _)| u64::from(n))),
         Range::new("flap_budget.span", Nanoseconds, SECOND, 86_400 * SECOND, |c| c.flap_budget.map(|(_, t)| nanos(t))),
         Range::new("resubscribe_backoff.initial", Nanoseconds, MILLI, DAYS_365, |c| Some(nanos(c.resubscribe_initial))),
         Range::new("resubscribe_backoff.max", Nanoseconds, MILLI, DAYS_365, |c| Some(nanos(c.resubscribe_max))),

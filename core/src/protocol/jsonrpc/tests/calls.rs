@@ -1,5 +1,5 @@
 use super::*;
-use crate::session::{Continuity, Rate};
+use crate::session::Continuity;
 use serde_json::Value;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -197,8 +197,7 @@ fn limits_costs_and_trackers_are_handed_on() {
     assert_eq!(Protocol::cost(&rpc, "x", Traffic::Subscribe(5)), 1);
     assert!(rpc.limits().is_empty() && Protocol::tracker(&rpc, &Topic::new("a")).is_none());
 
-    let rate = Rate::Credits { capacity: 5, refill: 1, per: Duration::from_secs(1) };
-    let limit = Limit { name: "credits".into(), rate, margin: Duration::ZERO, account: None };
+    let limit = Limit::credits("credits", 5, 1, Duration::from_secs(1));
     let rpc = rpc
         .limit(limit.clone())
         .cost(|limit, traffic| match traffic {
