@@ -258,7 +258,11 @@ fn time(time: Duration) -> Value {
 }
 
 fn size(bytes: usize) -> Value {
-    if bytes == 0 || bytes % 1024 != 0 { json!(bytes) } else { Value::String(Size(bytes as u64).to_string()) }
+    if bytes > 0 && bytes.is_multiple_of(1024) {
+        Value::String(Size(bytes as u64).to_string())
+    } else {
+        json!(bytes)
+    }
 }
 
 fn count(number: impl Into<Value>) -> Value {
