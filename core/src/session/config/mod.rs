@@ -1,7 +1,7 @@
 //! What a session is told before it starts.
 //!
-//! `endpoint` says where to, `validate` what may be set, `serde` reads and writes it as text, `profiles` sets much of it at once, and
-//! `units` are the times and sizes in all of these.
+//! `endpoint` says where to, `validate` what may be set, `serde` and `settings` write and read it as data, `profiles` sets much of it
+//! at once, and `units` are the times and sizes in all of these.
 
 // Wired in by the session.
 #![allow(dead_code)]
@@ -9,6 +9,7 @@
 mod endpoint;
 mod profiles;
 mod serde;
+mod settings;
 mod units;
 mod validate;
 
