@@ -6,7 +6,7 @@ use crate::ws::{HeaderError, Headers, Target, UrlError};
 #[derive(Debug, Clone)]
 pub struct Endpoint {
     pub(crate) target: Target,
-    /// Sent besides, and in the place of, the headers of the [`Config`].
+    /// Sent besides, and in the place of, the headers of the [`Config`](super::Config).
     pub(crate) headers: Headers,
 }
 
@@ -19,7 +19,7 @@ impl Endpoint {
         Ok(Self { target: Target::parse(url)?, headers: Headers::default() })
     }
 
-    /// With this header, in the place of one of that name in the [`Config`].
+    /// With this header, in the place of one of that name in the [`Config`](super::Config).
     ///
     /// # Errors
     /// [`HeaderError`] if the name or value cannot be sent.

@@ -1,12 +1,13 @@
 //! What a session is told before it starts.
 //!
-//! `endpoint` says where to, `validate` what may be set, `serde` reads and writes it as text, `profiles` sets much of it at once, and
-//! `units` are the times and sizes in all of these.
+//! `endpoint` says where to, `validate` what may be set, `serde` and `settings` write and read it as data, `profiles` sets much of it
+//! at once, and `units` are the times and sizes in all of these.
 
 mod endpoint;
 mod profiles;
 mod rules;
 mod serde;
+mod settings;
 mod units;
 mod validate;
 

@@ -3,19 +3,18 @@
 //! Reading goes by way of `serde_json::Value`, which any format that describes itself can fill. That way each error names its option,
 //! and none repeats what may be a secret, neither of which serde's own errors do.
 
+use super::settings::Settings;
 use super::units::{Size, Time, parse_size, parse_time};
 use super::validate::{Range, Unit};
-use super::{Config, ConfigError, Endpoint, Profile};
+use super::{Config, ConfigError, Endpoint};
 use crate::ws::Target;
 use crate::ws::deflate::DeflateConfig;
 use crate::ws::handshake::HandshakeOptions;
 use crate::ws::headers::Headers;
-use ::serde::de::{Error as _, MapAccess, Visitor};
+use ::serde::de::Error as _;
 use ::serde::ser::SerializeMap;
 use ::serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
-use std::fmt;
 use std::time::Duration;
 
 /// What is written in the place of a secret.
@@ -46,92 +45,7 @@ impl Serialize for Config {
 
 impl<'de> Deserialize<'de> for Config {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(SettingsVisitor)?.into_config().map_err(D::Error::custom)
-    }
-}
-
-/// What is given, by the name of the option: `backoff.max` and the like for parts of a group.
-#[derive(Default)]
-struct Settings {
-    profile: Option<Profile>,
-    given: BTreeMap<&'static str, Value>,
-}
-
-impl Settings {
-    fn into_config(self) -> Result<Config, ConfigError> {
-        let mut config = Config::provided();
-        if let Some(profile) = self.profile {
-            config = config.profile(profile);
-        }
-        // In the order of the table, so that a group is there before its parts are set.
-        for option in OPTIONS {
-            if let Some(value) = self.given.get(option.name) {
-                (option.read)(&mut config, &Given { field: option.name, value })?;
-            }
-        }
-        config.validate()?;
-        Ok(config)
-    }
-
-    fn add(&mut self, name: &str, value: Value) -> Result<(), String> {
-        if name == "profile" {
-            let known = r#"it may be "financial", "standard", "lightweight" or "chat""#;
-            self.profile =
-                Option::deserialize(&value).map_err(|_| format!("profile is {}: {known}", shown(&value)))?;
-            return Ok(());
-        }
-        let parts = || OPTIONS.iter().filter_map(|o| o.name.strip_prefix(name)?.strip_prefix('.'));
-        // Parts are named within their groups only.
-        let option = OPTIONS.iter().find(|option| option.name == name && !name.contains('.'));
-        match value {
-            Value::Object(members) if parts().next().is_some() => {
-                for (part, value) in members {
-                    let name = format!("{name}.{part}");
-                    let option = OPTIONS.iter().find(|option| option.name == name);
-                    self.put(option.ok_or_else(|| unknown(&name))?.name, value)?;
-                }
-                option.map_or(Ok(()), |option| self.put(option.name, Value::Object(Map::new())))
-            }
-            value => match option {
-                Some(option) => self.put(option.name, value),
-                None if parts().next().is_some() => {
-                    let parts = parts().collect::<Vec<_>>().join(", ");
-                    Err(format!("{name} is {}: it may be an object of {parts}", kind(&value)))
-                }
-                None => Err(unknown(name)),
-            },
-        }
-    }
-
-    fn put(&mut self, name: &'static str, value: Value) -> Result<(), String> {
-        match self.given.insert(name, value) {
-            Some(_) => Err(format!("{name} is given twice")),
-            None => Ok(()),
-        }
-    }
-}
-
-fn unknown(name: &str) -> String {
-    let mut known: Vec<&str> = vec!["profile"];
-    known.extend(OPTIONS.iter().map(|option| option.name));
-    format!("there is no option {:?}; there are {}", shorten(name), known.join(", "))
-}
-
-struct SettingsVisitor;
-
-impl<'de> Visitor<'de> for SettingsVisitor {
-    type Value = Settings;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a map of options")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Settings, A::Error> {
-        let mut settings = Settings::default();
-        while let Some((name, value)) = map.next_entry::<String, Value>()? {
-            settings.add(&name, value).map_err(A::Error::custom)?;
-        }
-        Ok(settings)
+        Settings::deserialize(deserializer)?.into_config().map_err(D::Error::custom)
     }
 }
 
@@ -139,7 +53,7 @@ impl<'de> Visitor<'de> for SettingsVisitor {
 pub(super) struct Entry {
     pub(super) name: &'static str,
     pub(super) write: fn(&Config) -> Value,
-    read: fn(&mut Config, &Given<'_>) -> Result<(), ConfigError>,
+    pub(super) read: fn(&mut Config, &Given<'_>) -> Result<(), ConfigError>,
 }
 
 /// An option of one kind (`time`, `size`, `count`, `flag`), or one that may be off, in one field of the config; or one with
@@ -258,7 +172,11 @@ fn time(time: Duration) -> Value {
 }
 
 fn size(bytes: usize) -> Value {
-    if bytes == 0 || bytes % 1024 != 0 { json!(bytes) } else { Value::String(Size(bytes as u64).to_string()) }
+    if bytes > 0 && bytes.is_multiple_of(1024) {
+        Value::String(Size(bytes as u64).to_string())
+    } else {
+        json!(bytes)
+    }
 }
 
 fn count(number: impl Into<Value>) -> Value {
@@ -314,9 +232,9 @@ fn read_headers(config: &mut Config, given: &Given<'_>) -> Result<(), ConfigErro
 }
 
 /// How each kind is read.
-struct Given<'a> {
-    field: &'static str,
-    value: &'a Value,
+pub(super) struct Given<'a> {
+    pub(super) field: &'static str,
+    pub(super) value: &'a Value,
 }
 
 impl<'a> Given<'a> {
@@ -417,7 +335,7 @@ impl<'a> Given<'a> {
     }
 }
 
-fn kind(value: &Value) -> &'static str {
+pub(super) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "true or false",
@@ -429,7 +347,7 @@ fn kind(value: &Value) -> &'static str {
 }
 
 /// A number, flag or short text itself, for anything longer what it is.
-fn shown(value: &Value) -> String {
+pub(super) fn shown(value: &Value) -> String {
     match value {
         Value::Array(_) | Value::Object(_) => kind(value).to_owned(),
         Value::String(text) => format!("{:?}", shorten(text)),
@@ -437,7 +355,7 @@ fn shown(value: &Value) -> String {
     }
 }
 
-fn shorten(text: &str) -> String {
+pub(super) fn shorten(text: &str) -> String {
     let mut shown: String = text.chars().take(40).collect();
     if shown.len() < text.len() {
         shown.push_str("...");

@@ -334,8 +334,15 @@ fn what_is_wrong_in_data_is_named() {
         let error = read(value).unwrap_err();
         assert!(error.contains(name) && error.len() < 2000, "{error}");
     }
-    let twice = serde_json::from_str::<Config>(r#"{ "restore": true, "restore": false }"#).unwrap_err();
-    assert!(twice.to_string().starts_with("restore is given twice"), "{twice}");
+    for (text, name) in [
+        (r#"{ "restore": true, "restore": false }"#, "restore"),
+        (r#"{ "backoff": { "max": "9s", "max": "8s" } }"#, "backoff.max"),
+        (r#"{ "backoff": { "max": "9s" }, "backoff": { "max": "8s" } }"#, "backoff.max"),
+        (r#"{ "profile": "chat", "profile": "financial" }"#, "profile"),
+    ] {
+        let twice = serde_json::from_str::<Config>(text).unwrap_err().to_string();
+        assert!(twice.starts_with(&format!("{name} is given twice")), "{twice}");
+    }
     assert!(serde_json::from_str::<Config>("[]").unwrap_err().to_string().contains("a map of options"));
 }
 
@@ -372,6 +379,7 @@ fn secrets_are_neither_written_nor_shown_nor_read_back() {
     // Errors about what is wrong in another way do not repeat it either.
     for value in [
         json!({ "url": "wss://hunter2:hunter2@ex ample.com" }),
+        json!("wss://hunter2@h"),
         json!({ "url": ["wss://hunter2@h"] }),
         json!({ "endpoints": "wss://hunter2@h" }),
         json!({ "headers": [["Authorization", "hunter2\r\n"]] }),
