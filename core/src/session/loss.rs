@@ -83,7 +83,8 @@ impl Session {
         if *error == Error::Reconnect {
             return self.retry(now, error, now);
         }
-        if !self.config.reconnects || self.config.max_attempts.is_some_and(|max| self.failures >= max) {
+        let ends = !self.config.reconnects && self.stats.connections > 0;
+        if ends || self.config.max_attempts.is_some_and(|max| self.failures >= max) {
             return None;
         }
         let delay = self.backoff.next(self.config.backoff_initial, self.config.backoff_max, &mut self.rng);

@@ -8,7 +8,7 @@ use super::requests::{Kept, OnDisconnect, RequestOptions, What};
 use super::status::State;
 use super::subscriptions::SubscribeOptions;
 use crate::message::Message;
-use crate::protocol::{OwnedRpcError, Request, Topic, Unsupported};
+use crate::protocol::{OwnedRpcError, Request, Topic, Traffic, Unsupported};
 use crate::ws::CloseCode;
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -129,7 +129,19 @@ impl Session {
         let timeout = options.timeout.unwrap_or(self.config.queue_timeout).min(super::config::MAX_TIME);
         self.outbox.push(options.lane(), waits, Some(now + timeout));
         self.pump(now);
+        if self.may_not_wait(options.lane()) {
+            self.last_send -= 1;
+            return Err(SendError::Full);
+        }
         Ok(id)
+    }
+
+    /// Takes back what was just put in a lane, if it has to wait there and nothing may.
+    fn may_not_wait(&mut self, lane: Lane) -> bool {
+        let none = self.config.queue_messages == 0 || self.config.queue_bytes == 0;
+        let waits = none && self.outbox.pop(lane).is_some();
+        self.refused |= waits;
+        waits
     }
 
     /// Whether another message may be taken, of `len` bytes.
@@ -174,7 +186,8 @@ impl Session {
         let mut text = std::mem::take(&mut self.text);
         text.clear();
         let written = self.config.protocol.request(id, &request, &mut text).map_err(SendError::Unsupported);
-        let taken = written.and_then(|()| online.map_or(Ok(()), |index| self.check_queue(index, text.len())));
+        let mut taken =
+            written.and_then(|()| online.map_or(Ok(()), |index| self.check_queue(index, text.len())));
         if taken.is_ok() {
             self.insert_request(id, request.method, &text, &options, now);
             match online {
@@ -182,6 +195,10 @@ impl Session {
                 Some(_) if self.limited => {
                     self.outbox.push(options.lane(), Waits::Request(id), None);
                     self.pump(now);
+                    if self.may_not_wait(options.lane()) {
+                        self.requests.settle(id);
+                        taken = Err(SendError::Full);
+                    }
                 }
                 Some(index) => {
                     let sent = self.send_own(index, &text);
@@ -228,6 +245,10 @@ impl Session {
             Some(_) if self.limited => {
                 self.outbox.push(options.lane(), Waits::Batch(ids.clone(), batch), None);
                 self.pump(now);
+                if self.may_not_wait(options.lane()) {
+                    ids.iter().for_each(|id| _ = self.requests.settle(*id));
+                    return Err(SendError::Full);
+                }
             }
             Some(index) => {
                 let sent = self.send_own(index, &batch);
@@ -360,6 +381,10 @@ impl Session {
         match self.current {
             Some(index) if matches!(self.links[index].stage, Stage::Open) => {
                 let deadline = now + self.config.close_timeout;
+                // Whatever the limits say, but it counts for other sessions on the same account.
+                let protocol = &self.config.protocol;
+                let mut cost = |limit: &str| protocol.cost(limit, Traffic::Close);
+                self.outbox.limiter.spend_anyway(&mut cost, now);
                 self.links[index].close(code, reason, deadline);
                 self.history.set(State::Closing, "closed by the user", now);
             }
