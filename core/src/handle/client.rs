@@ -4,8 +4,8 @@ use super::Shared;
 use crate::message::Message;
 use crate::protocol::{OwnedRpcError, Request, Topic};
 use crate::session::{
-    Latency, OwnedOutcome, Pressure, RequestId, RequestOptions, SendError, SendId, SendOptions, State, Stats,
-    Status, SubscribeOptions, SubscriptionId, Unanswered,
+    Epoch, Latency, OwnedOutcome, Pressure, RequestId, RequestOptions, SendError, SendId, SendOptions, State,
+    Stats, Status, SubscribeOptions, SubscriptionId, Unanswered,
 };
 use crate::ws::CloseCode;
 use std::fmt;
@@ -141,10 +141,15 @@ impl Client {
     ///
     /// # Errors
     /// At once, if it is not taken.
-    pub fn respond(&self, id: &str, result: Result<&str, &OwnedRpcError>) -> Result<SendId, SendError> {
+    pub fn respond(
+        &self,
+        epoch: Epoch,
+        id: &str,
+        result: Result<&str, &OwnedRpcError>,
+    ) -> Result<SendId, SendError> {
         let now = self.shared.now();
         let mut inner = self.shared.lock();
-        let sent = inner.session.respond(id, result, now);
+        let sent = inner.session.respond(epoch, id, result, now);
         inner.acted();
         sent
     }

@@ -6,7 +6,7 @@ use super::link::{Stage, Step};
 use super::liveness::Verdict;
 use super::sequence::{Continuity, Sequence};
 use super::subscriptions::{Subscription, SubscriptionState};
-use super::{Announced, Batch, RequestId, Session, SubscriptionId};
+use super::{Announced, Batch, Mutant, RequestId, Session, SubscriptionId};
 use crate::error::{Closed, Error, Notice, Timeout};
 use crate::protocol;
 use crate::ws::receiver::{Inbound, Place};
@@ -117,7 +117,14 @@ impl Session {
                     return Announced::Nothing;
                 }
                 // If nobody waits for it, it came too late, or somebody else asked. That is for the user to know.
-                let Some(live) = self.requests.settle(id) else { return plain };
+                let Some(live) = self.requests.settle(id) else {
+                    if ok && self.is(Mutant::AcceptStaleAck) {
+                        let text = self.links[index].receiver.text(at);
+                        let named: Vec<SubscriptionId> = self.subscriptions.named_in(text);
+                        self.confirmed(&named, now);
+                    }
+                    return plain;
+                };
                 if let Some(sent) = live.sent {
                     self.timings.request.record(now.saturating_duration_since(sent.at));
                 }
@@ -168,7 +175,9 @@ impl Session {
             protocol::Inbound::Notice { text: said, recovery } => {
                 let at = place(said);
                 // What is to be done about it is done when all that arrived is told.
-                self.notice = recovery.map(|recovery| Notice::new(said, recovery));
+                if !self.closing {
+                    self.notice = recovery.map(|recovery| Notice::new(said, recovery));
+                }
                 Announced::Notice { link: index, at, recovery }
             }
         }

@@ -4,7 +4,7 @@ use super::event::{SendId, Unanswered, Unsent};
 use super::lease::Queued;
 use super::requests::Failed;
 use super::status::State;
-use super::{Announced, Link, Session};
+use super::{Announced, Link, Mutant, Session};
 use crate::error::{Error, Recovery};
 use crate::protocol::Fault;
 use crate::ws::CloseCode;
@@ -54,6 +54,9 @@ impl Session {
         let epoch = self.epoch;
         self.events.push_back(Queued::Lost { epoch, error: error.clone(), retry_at, unsent });
         for failed in failed {
+            if failed.id % 4 == 0 && self.is(Mutant::ForgetRequest) {
+                continue;
+            }
             self.request_failed(failed, now);
         }
         if !self.config.restore {

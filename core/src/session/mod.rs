@@ -29,6 +29,7 @@ mod limiter;
 mod link;
 mod liveness;
 mod loss;
+mod mutant;
 mod outbox;
 mod output;
 mod policy;
@@ -54,6 +55,11 @@ pub use event::{
 pub use latency::{Latency, Summary};
 pub use lease::Lease;
 pub use limiter::{Limit, LimitError, Pressure, Rate, SharedLimits};
+#[cfg(feature = "mutants")]
+#[doc(hidden)]
+pub use mutant::Mutant;
+#[cfg(not(feature = "mutants"))]
+use mutant::Mutant;
 pub use output::{AttemptId, ConnId, Output};
 pub use policy::Policy;
 pub use requests::{OnDisconnect, RequestOptions};

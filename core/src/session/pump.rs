@@ -7,7 +7,7 @@ use super::link::{Link, Stage};
 use super::outbox::{Lane, Waits};
 use super::requests::{OnDisconnect, What};
 use super::status::State;
-use super::{Session, SubscriptionId};
+use super::{Mutant, Session, SubscriptionId};
 use crate::protocol::{Ack, Topic, Traffic};
 use std::time::Instant;
 
@@ -38,6 +38,7 @@ impl Session {
         self.outbox.ready_at = None;
         let limited = self.outbox.is_limited();
         let before = self.links[index].sender.queued();
+        let waited = self.outbox.waiting();
         if limited && before == 0 {
             self.outbox.limiter.flushed(now);
         }
@@ -49,6 +50,10 @@ impl Session {
         }
         if self.links[index].sender.queued() > before {
             self.links[index].encrypt();
+        }
+        // Only when something has left: what was refused is longer than the room that there is.
+        if self.refused && self.outbox.waiting() < waited {
+            self.check_room();
         }
         self.tell_pressure(now);
     }
@@ -94,7 +99,9 @@ impl Session {
     fn let_out(&mut self, next: Next, index: usize, now: Instant) -> Result<(), Instant> {
         match next {
             Next::Pong => {
-                self.spend(Traffic::Pong, now)?;
+                if !self.is(Mutant::IgnorePongs) {
+                    self.spend(Traffic::Pong, now)?;
+                }
                 if let Some(payload) = self.outbox.pong.take() {
                     self.links[index].answer_ping(&payload);
                 }
@@ -269,9 +276,6 @@ impl Session {
     fn tell_pressure(&mut self, now: Instant) {
         let waiting = self.outbox.waiting();
         let level = Pressure::of(waiting, self.config.queue_messages);
-        if self.refused {
-            self.check_room();
-        }
         if level == self.outbox.level {
             return;
         }

@@ -6,7 +6,7 @@ use super::link::Link;
 use super::outbox::{Lane, Waits};
 use super::requests::{Failed, Live, OnDisconnect, What};
 use super::status::State;
-use super::{Epoch, RequestId, Session, SubscriptionId};
+use super::{Epoch, Mutant, RequestId, Session, SubscriptionId};
 use crate::error::{Error, Refusal, Timeout};
 use crate::protocol::{Ack, Fault, RpcError};
 use crate::ws::Kind;
@@ -27,6 +27,9 @@ impl Session {
             link.compress(Inflater::new(params), Deflater::new(config, params));
         }
         self.upgraded = Some(upgraded);
+        if self.is(Mutant::ResetBackoffOnConnect) {
+            self.backoff.reset();
+        }
         self.start_watches(now);
         let id = self.requests.next_id();
         let mut text = String::new();
@@ -50,6 +53,12 @@ impl Session {
     fn begin_restore(&mut self, why: &str, now: Instant) {
         self.history.set(State::Restoring, why, now);
         self.subscriptions.restore(now);
+        if self.is(Mutant::SkipRestore) {
+            self.subscriptions.skip_some();
+        }
+        if self.is(Mutant::SendBeforeRestore) {
+            self.send_held(now);
+        }
         self.pump(now);
         self.check_restored(now);
     }
@@ -207,6 +216,9 @@ impl Session {
     pub(super) fn report_gaps(&mut self, ids: &[SubscriptionId], now: Instant) -> bool {
         let gaps = self.subscriptions.close_gaps(ids, self.epoch, now);
         let any = !gaps.is_empty();
+        if self.is(Mutant::HideGap) {
+            return false;
+        }
         self.events.extend(gaps.into_iter().map(Queued::Gap));
         any
     }

@@ -51,6 +51,23 @@ pub struct SubscribeOptions {
     pub sequence: Option<SequenceRule>,
 }
 
+impl SubscribeOptions {
+    /// Asked for, and restored, before those of lower priority.
+    pub fn priority(self, priority: u8) -> Self {
+        Self { priority, ..self }
+    }
+
+    /// What to do when no message of it comes for long.
+    pub fn watch(self, watch: Watch) -> Self {
+        Self { watch: Some(watch), ..self }
+    }
+
+    /// How its messages are numbered.
+    pub fn sequence(self, rule: SequenceRule) -> Self {
+        Self { sequence: Some(rule), ..self }
+    }
+}
+
 /// A subscription, as it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -228,6 +245,14 @@ impl Subscriptions {
         self.by_name.get(name).copied()
     }
 
+    /// For `Mutant::AcceptStaleAck`.
+    pub(crate) fn named_in(&self, text: &str) -> Vec<SubscriptionId> {
+        let named = |s: &Subscription| {
+            s.state == SubscriptionState::Pending && text.contains(&format!("\"{}\"", s.topic.name()))
+        };
+        self.all.iter().filter(|(_, s)| named(s)).map(|(id, _)| *id).collect()
+    }
+
     pub(crate) fn ids(&self) -> Vec<SubscriptionId> {
         self.all.keys().copied().collect()
     }
@@ -281,6 +306,14 @@ impl Subscriptions {
         }
         self.all.values_mut().for_each(|subscription| subscription.restores = true);
         self.restoring = self.all.len();
+    }
+
+    /// For `Mutant::SkipRestore`.
+    pub(crate) fn skip_some(&mut self) {
+        for (id, subscription) in self.all.iter_mut().filter(|(id, _)| id.0 % 3 == 0) {
+            self.asks.remove(&(Reverse(subscription.options.priority), *id));
+            self.restoring -= usize::from(std::mem::take(&mut subscription.restores));
+        }
     }
 
     /// How many restored topics have no outcome yet.

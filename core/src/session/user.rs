@@ -1,7 +1,7 @@
 //! The user's side of the session: what he wants.
 
 use super::Session;
-use super::event::{RequestId, SendId, SubscriptionId, Unanswered};
+use super::event::{Epoch, RequestId, SendId, SubscriptionId, Unanswered};
 use super::link::Stage;
 use super::outbox::{Lane, Waits};
 use super::requests::{Kept, OnDisconnect, RequestOptions, What};
@@ -39,6 +39,21 @@ impl RequestOptions {
 }
 
 impl SendOptions {
+    /// Whether it may be compressed.
+    pub fn compress(self, compress: bool) -> Self {
+        Self { compress, ..self }
+    }
+
+    /// Whether it goes before those without priority.
+    pub fn priority(self, priority: bool) -> Self {
+        Self { priority, ..self }
+    }
+
+    /// Dropped when the rate limiter holds it back for longer than this.
+    pub fn timeout(self, timeout: Duration) -> Self {
+        Self { timeout: Some(timeout), ..self }
+    }
+
     fn lane(&self) -> Lane {
         if self.priority { Lane::Priority } else { Lane::Normal }
     }
@@ -57,6 +72,8 @@ pub enum SendError {
     Closed,
     /// The protocol cannot say it.
     Unsupported(Unsupported),
+    /// The connection that it belongs to is lost.
+    Gone,
     /// A request with the id that was asked for is unsettled.
     DuplicateId(u64),
 }
@@ -68,6 +85,9 @@ impl fmt::Display for SendError {
             Self::Full => f.write_str("too much waits already: the peer takes it slower than it is sent"),
             Self::Closed => f.write_str("the session is closed"),
             Self::Unsupported(unsupported) => write!(f, "{unsupported}"),
+            Self::Gone => {
+                f.write_str("the connection that it belongs to is lost: the server asks again if it has to")
+            }
             Self::DuplicateId(id) => {
                 write!(f, "request {id} is not settled yet: use another id, or leave it to the session")
             }
@@ -280,17 +300,21 @@ impl Session {
         self.requests.insert(id, What::User, now + timeout, options.on_disconnect, kept);
     }
 
-    /// Answers a request of the server ([`Event::Request`](crate::Event::Request)); `id` is as that has it. An answer belongs to the connection that
-    /// the request came over: if that is lost, so is the answer.
+    /// Answers a request of the server ([`Event::Request`](crate::Event::Request)); `epoch` and `id` are as that has them.
     ///
     /// # Errors
-    /// Those of [`send`](Self::send), and [`SendError::Unsupported`].
+    /// Those of [`send`](Self::send), [`SendError::Unsupported`], and [`SendError::Gone`]: an answer belongs to the connection that the request came
+    /// over.
     pub fn respond(
         &mut self,
+        epoch: Epoch,
         id: &str,
         result: Result<&str, &OwnedRpcError>,
         now: Instant,
     ) -> Result<SendId, SendError> {
+        if epoch != self.epoch {
+            return Err(SendError::Gone);
+        }
         let mut text = String::new();
         self.config.protocol.respond(id, result, &mut text).map_err(SendError::Unsupported)?;
         self.calm = false;

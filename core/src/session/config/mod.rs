@@ -117,6 +117,8 @@ pub struct Config {
     pub(crate) cooldown: Cooldown,
     pub(crate) send_limits: Vec<Limit>,
     pub(crate) shared_limits: SharedLimits,
+    #[cfg(feature = "mutants")]
+    pub(crate) mutant: Option<crate::session::Mutant>,
 }
 
 impl Config {
@@ -173,6 +175,8 @@ impl Config {
             cooldown: Cooldown::default(),
             send_limits: Vec::new(),
             shared_limits: SharedLimits::default(),
+            #[cfg(feature = "mutants")]
+            mutant: None,
         }
     }
 
