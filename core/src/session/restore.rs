@@ -142,7 +142,7 @@ impl Session {
                 }
                 self.check_restored(now);
             }
-            What::Unsubscribe(topics) => self.subscriptions.said(&topics, true),
+            What::Unsubscribe(topics) => self.subscriptions.let_go(&topics),
             // Refused or not: what counts is the answer to the next one.
             What::Renew(topic) => self.renewed(topic, id, now),
             What::Heartbeat => self.heartbeat_answered(Some(id), now),
