@@ -169,8 +169,8 @@ impl EventSender {
         if kind.is_some() && self.is_to_pause(kind) {
             pause().await;
         }
-        let mut event = Some(event);
-        poll_fn(|cx| self.poll_send(cx, kind, &mut event)).await;
+        poll_fn(|cx| self.poll_room(cx, kind)).await;
+        self.push(event, kind);
     }
 
     fn is_to_pause(&mut self, kind: Loose) -> bool {
@@ -185,22 +185,26 @@ impl EventSender {
         Some((id, self.shared.lock().session.overflow(id)))
     }
 
-    fn poll_send(&mut self, cx: &mut Context<'_>, kind: Loose, event: &mut Option<OwnedEvent>) -> Poll<()> {
+    /// Ready when there is room, or nobody reads.
+    fn poll_room(&self, cx: &Context<'_>, kind: Loose) -> Poll<()> {
         let mut state = self.channel.lock();
-        if self.is_closed() {
+        if self.is_closed() || state.queue.room(kind) != Room::Full {
             return Poll::Ready(());
         }
-        if state.queue.room(kind) == Room::Full {
-            state.driver = Some(cx.waker().clone());
-            return Poll::Pending;
+        state.driver = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    fn push(&self, event: OwnedEvent, kind: Loose) {
+        let mut state = self.channel.lock();
+        if self.is_closed() {
+            return;
         }
-        let Some(event) = event.take() else { return Poll::Ready(()) };
         let ends = state.queue.push(event, kind);
         self.channel.wake_reader(state);
         if let Some((id, _)) = kind.filter(|_| ends) {
             self.end(id);
         }
-        Poll::Ready(())
     }
 
     fn end(&self, id: SubscriptionId) {

@@ -219,16 +219,13 @@ impl Queue {
     /// missing before the message that comes.
     fn drop_oldest(&mut self, id: SubscriptionId, coming: usize) -> u64 {
         let (mut missing, mut freed) = (0, 0);
-        loop {
-            let Some(place) = self.topics.get_mut(&id).and_then(|topic| topic.places.pop_front()) else {
-                break;
-            };
+        while let Some(place) = self.topics.get_mut(&id).and_then(|topic| topic.places.pop_front()) {
             let Some(Entry::Loose { missing: before, message, .. }) = self.line.remove(&place) else { break };
             missing += before + u64::from(message.is_some());
             freed += message.as_ref().map_or(0, size);
             self.dropped += u64::from(message.is_some());
             self.left(id, message.as_ref());
-            if self.loose.bytes < self.bytes || freed >= coming || !self.topics.contains_key(&id) {
+            if self.loose.bytes < self.bytes || freed >= coming {
                 break;
             }
         }

@@ -392,7 +392,7 @@ fn run(seed: u64, only: Option<Overflow>) -> u64 {
     let bytes = [BYTES, 100, 500][roll(3) as usize];
     let topics = 1 + roll(8);
     let mut policies = vec![Overflow::Block];
-    policies.extend((0..topics).map(|_| only.unwrap_or(POLICIES[roll(5) as usize])));
+    policies.extend((0..topics).map(|_| only.unwrap_or_else(|| POLICIES[roll(5) as usize])));
     let mut queue = Queue::new(capacity, bytes);
     let mut model = Model { capacity, bytes, items: Vec::new() };
     let mut checks = Checks {
@@ -482,7 +482,7 @@ fn bounded(model: &Model, queue: &Queue) {
     for (rank, (events, _)) in (1..).zip(&loads) {
         assert!(*events <= (model.capacity / rank).max(1), "{loads:?} of {}", model.capacity);
     }
-    loads.sort_by(|a, b| b.1.cmp(&a.1));
+    loads.sort_by_key(|load| std::cmp::Reverse(load.1));
     for (rank, (_, bytes)) in (1..).zip(&loads) {
         assert!(*bytes <= model.bytes / rank + LONGEST, "{loads:?} of {}", model.bytes);
     }

@@ -387,7 +387,9 @@ impl Config {
     }
 
     /// Events that may wait for the user of a spawned session (`connect` of the drivers): 1 to 1,048,576, default 1024. When so many
-    /// wait, the connection is not read until one is taken.
+    /// wait, or 16 MiB of them, the connection is not read until one is taken. For messages of a subscription, [`Overflow`](crate::Overflow) may say
+    /// otherwise: then so many more of those may wait. One read may bring hundreds of short messages: a buffer that is smaller than such a burst makes
+    /// a busy user a slow one.
     pub fn event_buffer(self, events: usize) -> Self {
         Self { event_buffer: events, ..self }
     }
