@@ -38,7 +38,7 @@ impl Session {
             return;
         }
         (self.stable_at, self.upgraded, self.renew, self.refused) = (None, None, false, false);
-        (self.batch, self.notice) = (None, None);
+        (self.batch, self.notice, self.direct) = (None, None, false);
         self.stop_watches(now);
         unsent.waiting.extend(self.empty_outbox(now));
         unsent.waiting.sort_unstable();
@@ -134,6 +134,7 @@ impl Session {
         self.history.set(State::Closed, why, now);
         (self.retry_at, self.stable_at, self.upgraded, self.current) = (None, None, None, None);
         (self.postponed, self.batch, self.notice) = (Announced::Nothing, None, None);
+        self.direct = false;
         self.stop_watches(now);
         self.settle_all(now);
         self.drop_waiting(now);

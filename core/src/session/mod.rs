@@ -130,6 +130,8 @@ pub struct Session {
     outbox: Outbox,
     /// There are limits on what may be sent.
     limited: bool,
+    /// Online, and nothing limits what is sent.
+    direct: bool,
     /// Resyncs of topics, so that there are not too many at a time.
     storm: Storm,
     heartbeat: Heartbeat,
@@ -275,6 +277,7 @@ impl Session {
             requests: Requests::default(),
             subscriptions: Subscriptions::default(),
             limited: !limiter.is_empty(),
+            direct: false,
             outbox: Outbox::new(limiter),
             storm: Storm::default(),
             heartbeat: Heartbeat::default(),

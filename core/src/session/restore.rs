@@ -70,7 +70,7 @@ impl Session {
         }
         let Some(upgraded) = self.upgraded.take() else { return };
         self.history.set(State::Online, "restored", now);
-        (self.failures, self.was_online) = (0, true);
+        (self.failures, self.was_online, self.direct) = (0, true, !self.limited);
         self.stable_at = Some(now + self.config.stable_after);
         let resumed = self.stats.connections > 1;
         let lost = self.alive_until.take();

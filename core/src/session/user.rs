@@ -110,12 +110,9 @@ impl Session {
         options: SendOptions,
         now: Instant,
     ) -> Result<SendId, SendError> {
-        let (State::Online, Some(index)) = (self.history.state, self.current) else {
-            return Err(self.refusal());
+        let (true, Some(index)) = (self.direct, self.current) else {
+            return self.send_limited(message, &options, now);
         };
-        if self.limited {
-            return self.send_limited(index, message, &options, now);
-        }
         let link = &mut self.links[index];
         if link.sender.queued() + message.len() > self.config.send_buffer
             && link.is_full(message.len(), self.config.send_buffer)
@@ -124,19 +121,25 @@ impl Session {
             return Err(SendError::Full);
         }
         // What waits already may wait for a socket that takes nothing: the time of that is to be counted.
-        self.wake_known &= link.sender.queued() == 0;
+        if link.sender.queued() > 0 {
+            self.wake_known = false;
+        }
         link.sender.message(message.kind(), message.as_bytes(), options.compress);
         self.last_send += 1;
         Ok(SendId(self.last_send))
     }
 
+    /// What is not sent at once: it waits for its turn, or is refused.
+    #[cold]
     fn send_limited(
         &mut self,
-        index: usize,
         message: Message<'_>,
         options: &SendOptions,
         now: Instant,
     ) -> Result<SendId, SendError> {
+        let (State::Online, Some(index)) = (self.history.state, self.current) else {
+            return Err(self.refusal());
+        };
         self.check_queue(index, message.len())?;
         self.last_send += 1;
         let id = SendId(self.last_send);
@@ -398,7 +401,7 @@ impl Session {
         if self.closing || self.history.state == State::Closed {
             return;
         }
-        (self.closing, self.renew, self.notice) = (true, false, None);
+        (self.closing, self.renew, self.notice, self.direct) = (true, false, None, false);
         self.settle_all(now);
         self.drop_waiting(now);
         self.retry_at = None;
