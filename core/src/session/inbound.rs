@@ -174,9 +174,9 @@ impl Session {
             }
             protocol::Inbound::Notice { text: said, recovery } => {
                 let at = place(said);
-                // What is to be done about it is done when all that arrived is told.
-                if !self.closing {
-                    self.notice = recovery.map(|recovery| Notice::new(said, recovery));
+                // What is to be done about it is done when all that arrived is told, unless the user is leaving anyway.
+                if let Some(recovery) = recovery.filter(|_| !self.closing) {
+                    self.notice = Some(Notice::new(said, recovery));
                 }
                 Announced::Notice { link: index, at, recovery }
             }

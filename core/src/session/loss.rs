@@ -23,11 +23,17 @@ impl Session {
         let until = now + self.config.close_timeout;
         let link = &mut self.links[index];
         let (conn, since) = (link.id, link.last_received);
+        // What the server gave notice of is why, whatever came behind that. So it does not depend on how the bytes were cut.
+        let noticed = self.notice.take_if(|_| self.current == Some(index) && error != Error::Reconnect);
+        if noticed.is_some() {
+            self.fault_recovery = None;
+        }
         // The peer's fault comes behind what it was answered before: that goes out, and counts as sent, ahead of the close frame.
         let flush = matches!(error, Error::Protocol(_)) && link.gone.is_none();
         let unwritten = if flush { Unwritten::default() } else { link.sender.unwritten() };
         let messages = link.sender.messages();
         let mut unsent = link.unsent(unwritten, self.last_send, self.limited);
+        let error = noticed.map_or(error, Error::Notice);
         // A peer that was told why it is left gets the time to read it.
         if !flush {
             // What is reported unsent must not be sent after all.
@@ -42,8 +48,8 @@ impl Session {
         self.stop_watches(now);
         unsent.waiting.extend(self.empty_outbox(now));
         unsent.waiting.sort_unstable();
-        if self.history.state != State::Online {
-            // It never was of use.
+        if self.history.state != State::Online && error != Error::Reconnect {
+            // It never was of use, and that is not because the user wanted another.
             self.failures += 1;
             self.turn = self.turn.wrapping_add(1);
         }

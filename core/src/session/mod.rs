@@ -505,6 +505,7 @@ impl Session {
     pub fn status(&self, now: Instant) -> Status {
         Status {
             state: self.history.state,
+            why: self.history.why(),
             age: self.history.age(now),
             epoch: self.epoch,
             retry_at: self.retry_at,

@@ -380,8 +380,8 @@ impl Session {
         self.current.is_some() && matches!(self.history.state, State::Online | State::Restoring)
     }
 
-    /// Drops the current connection, if there is one, and makes another at once. Subscriptions are restored on it. What had arrived is
-    /// told first. Does nothing while an attempt is under way.
+    /// Drops the current connection, if there is one, and makes another at once, or as soon as `Config::flap_budget` and `Config::cooldown`
+    /// allow it. Subscriptions are restored on it. What had arrived is told first. Does nothing while an attempt is under way.
     pub fn reconnect(&mut self, now: Instant) {
         self.calm = false;
         if self.closing || self.history.state == State::Closed {
@@ -390,7 +390,7 @@ impl Session {
         if self.current.is_some() {
             self.renew = true;
         } else if self.retry_at.is_some() {
-            self.retry_at = Some(now);
+            self.retry_at = Some(self.flaps.as_ref().map_or(now, |flaps| flaps.earliest(now)));
         }
     }
 

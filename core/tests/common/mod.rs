@@ -3,7 +3,10 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of this")]
 #![allow(clippy::unwrap_used, reason = "in tests, a panic is the report")]
 
-use everwire_core::{Clock, Config, ConnId, Disconnect, Output, OwnedEvent, Session};
+use everwire_core::protocol::{Ack, Fault, Inbound, Unsupported};
+use everwire_core::{
+    Clock, Config, ConnId, Disconnect, Output, OwnedEvent, Protocol, Recovery, Request, Session, Topic,
+};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -371,5 +374,102 @@ pub fn ends(test: impl FnOnce() + Send + 'static) {
     match waits.recv_timeout(secs(20)) {
         Err(std::sync::mpsc::RecvTimeoutError::Timeout) => panic!("it does not end"),
         _ => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+    }
+}
+
+/// In what time the newest `Lost` or `AttemptFailed` says that the next attempt begins; `None` if there is none.
+pub fn retry_in(h: &Harness) -> Option<Duration> {
+    let retry_at = h.events.iter().rev().find_map(|event| match event {
+        OwnedEvent::Lost { retry_at, .. } | OwnedEvent::AttemptFailed { retry_at, .. } => Some(*retry_at),
+        _ => None,
+    });
+    retry_at.expect("something failed").map(|at| at - h.now)
+}
+
+/// The handshake is refused: status line, and headers if there are any.
+pub fn refuse(h: &mut Harness, conn: usize, status: &str) {
+    h.connect(conn);
+    h.feed_silently(conn, format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n").as_bytes());
+}
+
+/// A protocol in lines. The client says `auth 1`, `sub 2 a,b`, `unsub 3 a`; the server `ok 1`, `no 1`, and
+/// `notice reconnect`, `notice reauthenticate`, `notice stop`, `notice wait 60`, `notice hello`; the rest is data.
+#[derive(Debug, Clone)]
+pub struct Lines {
+    /// Whether it authenticates.
+    pub auth: bool,
+    pub recovery: fn(Fault<'_>) -> Option<Recovery>,
+}
+
+impl Default for Lines {
+    fn default() -> Self {
+        Self { auth: false, recovery: |_| None }
+    }
+}
+
+impl Protocol for Lines {
+    fn classify<'m>(&self, text: &'m str) -> Inbound<'m> {
+        let (verb, rest) = text.split_once(' ').unwrap_or((text, ""));
+        match (verb, rest.parse()) {
+            ("ok", Ok(id)) => Inbound::Response { id, result: Ok(rest) },
+            ("no", Ok(id)) => Inbound::Response { id, result: Err(rest) },
+            ("notice", _) => {
+                let recovery = match rest.split_once(' ').unwrap_or((rest, "")) {
+                    ("reconnect", _) => Some(Recovery::Reconnect),
+                    ("reauthenticate", _) => Some(Recovery::Reauthenticate),
+                    ("stop", _) => Some(Recovery::Stop),
+                    ("wait", time) => Some(Recovery::Backoff(secs(time.parse().unwrap()))),
+                    _ => None,
+                };
+                Inbound::Notice { text: rest, recovery }
+            }
+            _ => Inbound::data(None),
+        }
+    }
+
+    fn authenticate(&self, id: u64, _: SystemTime, out: &mut String) -> Ack {
+        if self.auth {
+            *out = format!("auth {id}");
+        }
+        Ack::Response
+    }
+
+    fn request(&self, id: u64, request: &Request<'_>, out: &mut String) -> Result<(), Unsupported> {
+        *out = format!("ask {id} {}", request.method);
+        Ok(())
+    }
+
+    fn topics_per_message(&self) -> usize {
+        10
+    }
+
+    fn subscribe(&self, id: u64, topics: &[&Topic], out: &mut String) -> Ack {
+        *out = format!("sub {id} {}", topics.iter().map(|topic| topic.name()).collect::<Vec<_>>().join(","));
+        Ack::Response
+    }
+
+    fn unsubscribe(&self, id: u64, topics: &[&Topic], out: &mut String) -> Ack {
+        *out =
+            format!("unsub {id} {}", topics.iter().map(|topic| topic.name()).collect::<Vec<_>>().join(","));
+        Ack::Response
+    }
+
+    fn confirms(&self, _: &str, _: &Topic) -> bool {
+        true
+    }
+
+    fn recovery(&self, fault: Fault<'_>) -> Option<Recovery> {
+        (self.recovery)(fault)
+    }
+}
+
+/// Answers all that a client of [`Lines`] asked on a connection with `ok`.
+pub fn grant(h: &mut Harness, conn: usize) {
+    let mut seen = 0;
+    // The answer to one may lead to the next.
+    while let Some(text) = h.texts(conn).get(seen) {
+        let id = text.split(' ').nth(1).expect("an id").to_owned();
+        h.feed(conn, &self::text(&format!("ok {id}")));
+        seen += 1;
     }
 }
