@@ -6,7 +6,7 @@ use super::link::Stage;
 use super::outbox::{Lane, Waits};
 use super::requests::{Kept, OnDisconnect, RequestOptions, What};
 use super::status::State;
-use super::subscriptions::SubscribeOptions;
+use super::topic::SubscribeOptions;
 use crate::message::Message;
 use crate::protocol::{OwnedRpcError, Request, Topic, Traffic, Unsupported};
 use crate::ws::CloseCode;

@@ -6,7 +6,7 @@ use super::lease::Queued;
 use super::liveness::Beat;
 use super::requests::{OnDisconnect, What};
 use super::status::State;
-use super::subscriptions::SubscriptionState;
+use super::topic::SubscriptionState;
 use super::watch::Step;
 use crate::error::{Error, Recovery, Timeout};
 use crate::protocol::Ack;
