@@ -213,9 +213,9 @@ impl Link {
         }
     }
 
-    /// Notes whether bytes wait for the socket.
+    /// Notes whether bytes wait for the socket. Before it is open and after it was left, it has a deadline of its own.
     pub(crate) fn check_stall(&mut self, now: Instant) {
-        if self.transmit().is_empty() {
+        if !self.is_open() || self.transmit().is_empty() {
             self.stall.idle();
         } else {
             self.stall.waiting(now);
