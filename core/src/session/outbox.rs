@@ -191,6 +191,11 @@ impl Outbox {
         Some(what)
     }
 
+    /// Whether a message that waits makes this request, settled or not.
+    pub(crate) fn names(&self, id: u64) -> bool {
+        self.requests.contains_key(&id)
+    }
+
     /// A request is settled: if it waits it gives up its place, unless it shares a message with others that are `live`.
     pub(crate) fn forget(&mut self, id: u64, live: impl Fn(u64) -> bool) {
         let Some(&(lane, ticket)) = self.requests.get(&id) else { return };

@@ -182,7 +182,9 @@ impl Session {
     ) -> Result<RequestId, SendError> {
         let online = self.may_request(1, &options)?;
         let id = match options.id {
-            Some(id) if self.requests.is_live(id) => return Err(SendError::DuplicateId(id)),
+            Some(id) if self.requests.is_live(id) || self.outbox.names(id) => {
+                return Err(SendError::DuplicateId(id));
+            }
             Some(id) => id,
             None => self.requests.next_id(),
         };
