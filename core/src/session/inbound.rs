@@ -292,7 +292,10 @@ impl Session {
         if matches!(link.stage, Stage::Open) {
             match link.liveness.check(self.config.pong_timeout, link.last_received, now) {
                 Verdict::Wait => {}
-                Verdict::Ping(payload) if self.limited => self.outbox.ping = Some(payload),
+                Verdict::Ping(payload) if self.limited => {
+                    self.outbox.ping = Some(payload);
+                    link.liveness.hold();
+                }
                 Verdict::Ping(payload) => link.ping(payload),
                 Verdict::Dead => {
                     let error = link.overdue();

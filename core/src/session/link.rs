@@ -222,6 +222,11 @@ impl Link {
         }
     }
 
+    /// Whether the socket has taken all that was sent, what waits to be encrypted and what is encrypted included.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.sender.queued() == 0 && self.transmit().is_empty()
+    }
+
     fn write(&mut self, len: usize) {
         #[cfg(feature = "tls")]
         if let Some(tls) = &mut self.tls {

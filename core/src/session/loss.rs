@@ -46,6 +46,9 @@ impl Session {
         (self.stable_at, self.upgraded, self.renew, self.refused) = (None, None, false, false);
         (self.batch, self.notice, self.direct) = (None, None, false);
         self.stop_watches(now);
+        if reply.is_some() {
+            self.spend_close(now);
+        }
         unsent.waiting.extend(self.empty_outbox(now));
         unsent.waiting.sort_unstable();
         if self.history.state != State::Online && error != Error::Reconnect {

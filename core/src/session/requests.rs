@@ -1,6 +1,7 @@
 //! Requests that wait for their answers, the session's own among them. Each is settled exactly once.
 
 use super::event::{SubscriptionId, Unanswered};
+use super::outbox::Lane;
 use super::output::ConnId;
 use crate::ws::sender::Unwritten;
 use std::collections::{BTreeMap, BTreeSet};
@@ -78,6 +79,7 @@ pub(crate) enum What {
 pub(crate) struct Kept {
     pub(crate) method: String,
     pub(crate) text: String,
+    pub(crate) lane: Lane,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -100,12 +102,17 @@ pub(crate) struct Failed {
 impl Requests {
     /// An id that no request of this session had before, and none that the user named has now.
     pub(crate) fn next_id(&mut self) -> u64 {
-        loop {
-            self.last_id += 1;
-            if !self.live.contains_key(&self.last_id) {
-                return self.last_id;
-            }
+        self.last_id = self.peek_id();
+        self.last_id
+    }
+
+    /// The one that [`next_id`](Self::next_id) would give.
+    pub(crate) fn peek_id(&self) -> u64 {
+        let mut id = self.last_id + 1;
+        while self.live.contains_key(&id) {
+            id += 1;
         }
+        id
     }
 
     /// Whether a request with this id is unsettled.
@@ -152,9 +159,19 @@ impl Requests {
         self.live.get(&id).is_some_and(|live| live.per_topic)
     }
 
+    /// Whether the time of an unsettled one is over.
+    pub(crate) fn is_late(&self, id: u64, now: Instant) -> bool {
+        self.live.get(&id).is_some_and(|live| live.deadline <= now)
+    }
+
+    /// What is kept of one.
+    pub(crate) fn kept(&self, id: u64) -> Option<&Kept> {
+        self.live.get(&id)?.kept.as_deref()
+    }
+
     /// The method of one whose text is kept.
     pub(crate) fn method(&self, id: u64) -> Option<&str> {
-        Some(&self.live.get(&id)?.kept.as_ref()?.method)
+        Some(&self.kept(id)?.method)
     }
 
     /// What was kept of one that is to be sent.

@@ -8,7 +8,7 @@ use super::requests::{Kept, OnDisconnect, RequestOptions, What};
 use super::status::State;
 use super::topic::SubscribeOptions;
 use crate::message::Message;
-use crate::protocol::{OwnedRpcError, Request, Topic, Traffic, Unsupported};
+use crate::protocol::{OwnedRpcError, Request, Topic, Unsupported};
 use crate::ws::CloseCode;
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -151,19 +151,22 @@ impl Session {
         };
         let timeout = options.timeout.unwrap_or(self.config.queue_timeout).min(super::config::MAX_TIME);
         self.outbox.push(options.lane(), waits, Some(now + timeout));
-        self.pump(now);
-        if self.may_not_wait(options.lane()) {
+        if self.has_to_wait(options.lane(), now) {
             self.last_send -= 1;
             return Err(SendError::Full);
         }
         Ok(id)
     }
 
-    /// Takes back what was just put in a lane, if it has to wait there and nothing may.
-    fn may_not_wait(&mut self, lane: Lane) -> bool {
+    /// Sends what was just put in a lane. True if it has to wait there and nothing may: then it is taken back.
+    fn has_to_wait(&mut self, lane: Lane, now: Instant) -> bool {
+        self.let_all_out(now);
         let none = self.config.queue_messages == 0 || self.config.queue_bytes == 0;
         let waits = none && self.outbox.pop(lane).is_some();
-        self.refused |= waits;
+        if waits {
+            (self.refused, self.outbox.room_at) = (true, self.outbox.ready_at);
+        }
+        self.tell_pressure(now);
         waits
     }
 
@@ -202,7 +205,9 @@ impl Session {
     ) -> Result<RequestId, SendError> {
         let online = self.may_request(1, &options)?;
         let id = match options.id {
-            Some(id) if self.requests.is_live(id) => return Err(SendError::DuplicateId(id)),
+            Some(id) if self.requests.is_live(id) || self.outbox.names(id) => {
+                return Err(SendError::DuplicateId(id));
+            }
             Some(id) => id,
             None => self.requests.next_id(),
         };
@@ -216,9 +221,8 @@ impl Session {
             match online {
                 None => self.requests.hold(id),
                 Some(_) if self.limited => {
-                    self.outbox.push(options.lane(), Waits::Request(id), None);
-                    self.pump(now);
-                    if self.may_not_wait(options.lane()) {
+                    self.outbox.push(options.lane(), Waits::Request { id, len: text.len() }, None);
+                    if self.has_to_wait(options.lane(), now) {
                         self.requests.settle(id);
                         taken = Err(SendError::Full);
                     }
@@ -267,8 +271,7 @@ impl Session {
             None => ids.iter().for_each(|id| self.requests.hold(*id)),
             Some(_) if self.limited => {
                 self.outbox.push(options.lane(), Waits::Batch(ids.clone(), batch), None);
-                self.pump(now);
-                if self.may_not_wait(options.lane()) {
+                if self.has_to_wait(options.lane(), now) {
                     ids.iter().for_each(|id| _ = self.requests.settle(*id));
                     return Err(SendError::Full);
                 }
@@ -299,7 +302,8 @@ impl Session {
     fn insert_request(&mut self, id: u64, method: &str, text: &str, options: &RequestOptions, now: Instant) {
         let timeout = options.timeout.unwrap_or(self.config.request_timeout).min(super::config::MAX_TIME);
         let keep = self.limited || options.on_disconnect != OnDisconnect::Fail;
-        let kept = keep.then(|| Kept { method: method.to_owned(), text: text.to_owned() });
+        let kept =
+            keep.then(|| Kept { method: method.to_owned(), text: text.to_owned(), lane: options.lane() });
         self.requests.insert(id, What::User, now + timeout, options.on_disconnect, kept);
     }
 
@@ -333,6 +337,8 @@ impl Session {
         match self.requests.fail(id.0, Unanswered::Cancelled) {
             Some(failed) => {
                 self.request_failed(failed, now);
+                // If it waited for the limiter, those behind it may go.
+                self.pump(now);
                 true
             }
             None => false,
@@ -408,10 +414,7 @@ impl Session {
         match self.current {
             Some(index) if matches!(self.links[index].stage, Stage::Open) => {
                 let deadline = now + self.config.close_timeout;
-                // Whatever the limits say, but it counts for other sessions on the same account.
-                let protocol = &self.config.protocol;
-                let mut cost = |limit: &str| protocol.cost(limit, Traffic::Close);
-                self.outbox.limiter.spend_anyway(&mut cost, now);
+                self.spend_close(now);
                 self.links[index].close(code, reason, deadline);
                 self.history.set(State::Closing, "closed by the user", now);
             }

@@ -9,7 +9,6 @@ use super::status::State;
 use super::topic::SubscriptionState;
 use super::watch::Step;
 use crate::error::{Error, Recovery, Timeout};
-use crate::protocol::Ack;
 use std::time::Instant;
 
 /// Answers of ours to heartbeats whose own answers are awaited; whatever they are, nobody is told.
@@ -90,6 +89,7 @@ impl Session {
         let Some(index) = self.current else { return };
         if let Some(payload) = self.links[index].liveness.probe(self.config.pong_timeout, now) {
             self.outbox.ping = Some(payload);
+            self.links[index].liveness.hold();
             self.pump(now);
         }
     }
@@ -156,18 +156,10 @@ impl Session {
         if !matches!(self.history.state, State::Online | State::Restoring) {
             return;
         }
-        let id = self.requests.next_id();
         let mut text = String::new();
-        let ack = self.config.protocol.heartbeat(id, &mut text);
-        if text.is_empty() {
-            return;
-        }
-        if ack != Ack::None {
-            self.heartbeat.sent(id, self.config.heartbeat_timeout, now);
-            let deadline = now + self.config.request_timeout;
-            self.requests.insert(id, What::Heartbeat, deadline, OnDisconnect::Fail, None);
-        }
-        self.outbox.reply(id, text);
+        self.config.protocol.heartbeat(self.requests.peek_id(), &mut text);
+        // One that still waits for the limiter is enough.
+        self.outbox.beat = !text.is_empty();
         self.pump(now);
     }
 
