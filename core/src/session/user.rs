@@ -103,8 +103,13 @@ impl Session {
             self.refused = true;
             return Err(SendError::Full);
         }
-        // What waits already may wait for a socket that takes nothing: the time of that is to be counted.
-        self.wake_known &= link.sender.queued() == 0;
+        if link.sender.queued() == 0
+            && let Some(timeout) = self.config.write_timeout
+        {
+            // The socket may take nothing: the time of that counts from here, also where nothing else is to be waited for.
+            link.stall.waiting(now);
+            self.wake = self.wake.into_iter().chain(link.stall.deadline(timeout)).min();
+        }
         link.sender.message(message.kind(), message.as_bytes(), options.compress);
         self.last_send += 1;
         Ok(SendId(self.last_send))
