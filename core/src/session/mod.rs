@@ -127,9 +127,10 @@ pub struct Session {
     /// Resyncs of topics, so that there are not too many at a time.
     storm: Storm,
     heartbeat: Heartbeat,
-    /// Silence of the whole connection, and when a message came last.
+    /// Silence of the whole connection; when data came last, and when any message did, answers included.
     data: Silence,
     last_data: Instant,
+    last_message: Instant,
     /// Answers of ours to the server's heartbeats that may be answered themselves.
     replies: VecDeque<u64>,
     /// One of the session's own requests was not answered, and that ends the connection once all that arrived is parsed.
@@ -274,6 +275,7 @@ impl Session {
             heartbeat: Heartbeat::default(),
             data: Silence::default(),
             last_data: start.instant,
+            last_message: start.instant,
             replies: VecDeque::new(),
             overdue: None,
             notice: None,
@@ -332,7 +334,7 @@ impl Session {
     #[inline]
     fn announce(&mut self, kind: Kind, at: Place, now: Instant) -> Output {
         self.stats.messages_received += 1;
-        self.last_data = now;
+        (self.last_data, self.last_message) = (now, now);
         self.announced = Announced::Message { link: 0, kind, at, subscription: None };
         Output::Event
     }
@@ -446,8 +448,9 @@ impl Session {
 
     /// Earliest moment at which something is to be done.
     fn deadline(&self) -> Option<Instant> {
-        let stalled =
-            |link: &Link| self.config.write_timeout.and_then(|timeout| link.stall.deadline(timeout));
+        // One that is given up has its own time, whatever it still has to write.
+        let timeout = |link: &Link| self.config.write_timeout.filter(|_| link.is_open());
+        let stalled = |link: &Link| timeout(link).and_then(|timeout| link.stall.deadline(timeout));
         let links =
             self.links.iter().flat_map(|link| [link.deadline, link.liveness.deadline(), stalled(link)]);
         self.own_deadlines().chain(links.flatten()).min()
@@ -455,9 +458,9 @@ impl Session {
 
     fn own_deadlines(&self) -> impl Iterator<Item = Instant> {
         let attempt = self.attempt.as_ref().and_then(|attempt| attempt.deadline);
-        let overdue = self.overdue.map(|_| self.last_data);
-        let watches = self.current.and_then(|_| self.watches_deadline());
-        let waits = [self.requests.deadline(), self.outbox.deadline(), watches, overdue];
+        let overdue = self.overdue.map(|_| self.last_message);
+        let watches = self.watched().and_then(|_| self.watches_deadline().into_iter().chain(overdue).min());
+        let waits = [self.requests.deadline(), self.outbox.deadline(), watches];
         [self.retry_at, self.stable_at, attempt].into_iter().chain(waits).flatten()
     }
 
