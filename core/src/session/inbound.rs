@@ -43,18 +43,18 @@ impl Session {
         match inbound {
             Inbound::Message(kind, at) => {
                 self.stats.messages_received += 1;
-                self.last_data = now;
-                self.data.heard(now);
+                self.last_message = now;
                 self.announced = if self.inspects && kind == Kind::Text {
                     self.route(index, at, false, now)
                 } else {
+                    self.data_came(now);
                     Announced::Message { link: index, kind, at, subscription: None }
                 };
             }
             Inbound::Chunk { kind, at, last } => {
                 self.stats.messages_received += u64::from(last);
-                self.last_data = now;
-                self.data.heard(now);
+                self.last_message = now;
+                self.data_came(now);
                 self.announced = Announced::Chunk { link: index, kind, at, last };
             }
             Inbound::Ping(at) if self.limited && matches!(link.stage, Stage::Open) => {
@@ -102,6 +102,9 @@ impl Session {
         let place = |part: &str| at.slice(part_of(text, part).unwrap_or(0..0));
         match self.config.protocol.classify(text) {
             protocol::Inbound::Message { topic, sequence, sent } => {
+                // As in `data_came`.
+                self.last_data = now;
+                self.data.heard(now);
                 if let Some(sent) = sent {
                     self.timings.received(sent, self.clock.wall(now));
                 }
@@ -184,6 +187,12 @@ impl Session {
         }
     }
 
+    /// Data came: answers, heartbeats and the like are none, for they come from a feed that is dead as well.
+    fn data_came(&mut self, now: Instant) {
+        self.last_data = now;
+        self.data.heard(now);
+    }
+
     /// A message of a topic.
     fn topic_message(
         &mut self,
@@ -218,7 +227,10 @@ impl Session {
     fn topic_ended(&mut self, id: SubscriptionId, now: Instant) {
         use SubscriptionState::{Confirmed, Stale};
         match self.subscriptions.get(id).map(|s| s.state) {
-            Some(Confirmed) => self.rejected(&[id], "the server ended it", None, now),
+            Some(Confirmed) => {
+                self.subscriptions.missed(id, self.epoch, GapCause::Ended);
+                self.rejected(&[id], "the server ended it", None, now);
+            }
             // It was asked to, so that it can be made anew.
             Some(Stale) => {
                 self.subscriptions.ask(id, true, now);

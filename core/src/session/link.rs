@@ -430,6 +430,11 @@ impl Link {
         self.pongs.push_back(self.sent + self.sender.queued() as u64);
     }
 
+    /// A heartbeat of the server was answered: like a pong, to be written before too many more are asked for.
+    pub(crate) fn replied(&mut self) {
+        self.pongs.push_back(self.sent + self.sender.queued() as u64);
+    }
+
     /// Whether a message of `len` bytes must not join what waits to be written. Pongs do not count: they have room of their own.
     pub(crate) fn is_full(&self, len: usize, limit: usize) -> bool {
         let queued = self.sender.queued().saturating_sub(self.pongs.len() * MAX_PONG);

@@ -137,9 +137,10 @@ pub struct Session {
     /// Resyncs of topics, so that there are not too many at a time.
     storm: Storm,
     heartbeat: Heartbeat,
-    /// Silence of the whole connection, and when a message came last.
+    /// Silence of the whole connection; when data came last, and when any message did, answers included.
     data: Silence,
     last_data: Instant,
+    last_message: Instant,
     /// Answers of ours to the server's heartbeats that may be answered themselves.
     replies: VecDeque<u64>,
     /// One of the session's own requests was not answered, and that ends the connection once all that arrived is parsed.
@@ -285,6 +286,7 @@ impl Session {
             heartbeat: Heartbeat::default(),
             data: Silence::default(),
             last_data: start.instant,
+            last_message: start.instant,
             replies: VecDeque::new(),
             overdue: None,
             notice: None,
@@ -343,7 +345,7 @@ impl Session {
     #[inline]
     fn announce(&mut self, kind: Kind, at: Place, now: Instant) -> Output {
         self.stats.messages_received += 1;
-        self.last_data = now;
+        (self.last_data, self.last_message) = (now, now);
         self.announced = Announced::Message { link: 0, kind, at, subscription: None };
         Output::Event
     }

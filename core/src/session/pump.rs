@@ -146,6 +146,7 @@ impl Session {
                 self.spend(Traffic::Heartbeat, now)?;
                 if let Some((id, text)) = self.outbox.replies.pop_front() {
                     let sent = self.send_own(index, &text);
+                    self.links[index].replied();
                     self.requests.sent(id, sent, now);
                 }
             }

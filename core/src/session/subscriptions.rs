@@ -398,11 +398,26 @@ impl Subscriptions {
             if std::mem::take(&mut subscription.live) {
                 subscription.gap.get_or_insert((epoch, since, GapCause::Reconnect));
             }
+            if let Some((.., cause)) = &mut subscription.gap {
+                // Whatever it began with, another connection is what ends it.
+                *cause = GapCause::Reconnect;
+            }
             (subscription.turn, subscription.tracker) = (None, None);
             subscription.silence.stop();
             subscription.watched = false;
             (subscription.restores, subscription.asked) = (false, 0);
             subscription.set(SubscriptionState::Waiting, now);
+        }
+    }
+
+    /// It was in force, and is to be made anew: what the server sends from the last message on until then may be missed. That is told once
+    /// it is in force again.
+    pub(crate) fn missed(&mut self, id: SubscriptionId, epoch: Epoch, cause: GapCause) {
+        let Some(subscription) = self.all.get_mut(&id) else { return };
+        if subscription.state == SubscriptionState::Confirmed {
+            let since = subscription.heard();
+            subscription.gap.get_or_insert((epoch, since, cause));
+            subscription.live = false;
         }
     }
 

@@ -25,9 +25,9 @@ impl Session {
 
     fn own_deadlines(&self) -> impl Iterator<Item = Instant> {
         let attempt = self.attempt.as_ref().and_then(|attempt| attempt.deadline);
-        let overdue = self.overdue.map(|_| self.last_data);
-        let watches = self.current.and_then(|_| self.watches_deadline());
-        let waits = [self.requests.deadline(), self.outbox.deadline(), watches, overdue];
+        let overdue = self.overdue.map(|_| self.last_message);
+        let watches = self.watched().and_then(|_| self.watches_deadline().into_iter().chain(overdue).min());
+        let waits = [self.requests.deadline(), self.outbox.deadline(), watches];
         [self.retry_at, self.stable_at, attempt].into_iter().chain(waits).flatten()
     }
 

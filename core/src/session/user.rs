@@ -120,8 +120,8 @@ impl Session {
             self.refused = true;
             return Err(SendError::Full);
         }
-        // What waits already may wait for a socket that takes nothing: the time of that is to be counted.
-        if link.sender.queued() > 0 {
+        // The socket may take nothing: the time of that is to be counted, also where nothing else is to be waited for.
+        if link.sender.queued() == 0 {
             self.wake_known = false;
         }
         link.sender.message(message.kind(), message.as_bytes(), options.compress);

@@ -3,6 +3,7 @@
 use super::Session;
 use super::event::{Gap, GapCause, SubscriptionId};
 use super::lease::Queued;
+use super::link::Stage;
 use super::liveness::Beat;
 use super::requests::{OnDisconnect, What};
 use super::status::State;
@@ -18,7 +19,7 @@ impl Session {
     /// A connection is there.
     pub(super) fn start_watches(&mut self, now: Instant) {
         self.heartbeat.start(self.config.heartbeat_interval, now);
-        self.last_data = now;
+        (self.last_data, self.last_message) = (now, now);
         if let Some(watch) = self.config.data_watch {
             self.data.start(watch, now);
         }
@@ -31,6 +32,11 @@ impl Session {
         self.overdue = None;
     }
 
+    /// The connection that is watched: one that is being closed may be as silent as it likes.
+    pub(super) fn watched(&self) -> Option<usize> {
+        self.current.filter(|index| matches!(self.links[*index].stage, Stage::Open))
+    }
+
     /// Earliest moment at which one of them has something to do.
     pub(super) fn watches_deadline(&self) -> Option<Instant> {
         let deadlines = [self.heartbeat.deadline(), self.data.deadline(), self.subscriptions.deadline()];
@@ -39,11 +45,11 @@ impl Session {
 
     /// Deals with what is due.
     pub(super) fn run_watches(&mut self, now: Instant) {
-        let Some(index) = self.current else { return };
+        let Some(index) = self.watched() else { return };
         if let Some(timeout) = self.overdue.take() {
             return self.failed(index, Error::Timeout(timeout), now);
         }
-        match self.heartbeat.check(self.config.heartbeat_timeout, Some(self.last_data), now) {
+        match self.heartbeat.check(self.config.heartbeat_timeout, Some(self.last_message), now) {
             Beat::Wait => {}
             Beat::Send => self.send_heartbeat(now),
             Beat::Dead => return self.failed(index, Error::Timeout(Timeout::Heartbeat), now),
@@ -55,6 +61,7 @@ impl Session {
                 Step::Probe => self.probe(now),
                 Step::Resubscribe => {
                     for id in self.subscriptions.ids() {
+                        self.subscriptions.missed(id, self.epoch, GapCause::Silence);
                         self.resync(id, now);
                     }
                 }
@@ -78,7 +85,10 @@ impl Session {
         self.events.push_back(Queued::Stale { subscription, silence, step, epoch: self.epoch });
         match step {
             Step::Probe => self.probe(now),
-            Step::Resubscribe => self.resync(id, now),
+            Step::Resubscribe => {
+                self.subscriptions.missed(id, self.epoch, GapCause::Silence);
+                self.resync(id, now);
+            }
             Step::Reconnect => self.failed(index, Error::Timeout(Timeout::Data), now),
         }
         step == Step::Reconnect

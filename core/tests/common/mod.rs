@@ -473,3 +473,67 @@ pub fn grant(h: &mut Harness, conn: usize) {
         seen += 1;
     }
 }
+
+/// The events since the last call, in short: one line each.
+pub fn brief(h: &mut Harness) -> Vec<String> {
+    h.told().iter().map(in_short).collect()
+}
+
+/// An event in short. A notification is `channel:data`, with a `?` before it if it belongs to no subscription.
+pub fn in_short(event: &OwnedEvent) -> String {
+    use everwire_core::OwnedOutcome::{Answered, NotSent, SentUnknown};
+    match event {
+        OwnedEvent::Online { resumed, .. } => format!("online {resumed}"),
+        OwnedEvent::Message { message, subscription, .. } => {
+            let text = message.to_text().unwrap();
+            let json: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
+            let Some(channel) = json["params"]["channel"].as_str() else { return format!("message {text}") };
+            let stray = if subscription.is_none() { "?" } else { "" };
+            format!("{stray}{channel}:{}", json["params"]["data"])
+        }
+        OwnedEvent::Response { id, outcome } => match outcome {
+            Answered(Ok(result)) => format!("{} = {result}", id.as_u64()),
+            Answered(Err(error)) => format!("{} refused: {error}", id.as_u64()),
+            NotSent(why) => format!("{} not sent: {why:?}", id.as_u64()),
+            SentUnknown(why) => format!("{} unknown: {why:?}", id.as_u64()),
+        },
+        OwnedEvent::Subscribed { topic, .. } => format!("+{topic}"),
+        OwnedEvent::Rejected { topic, reason, .. } => format!("-{topic}: {reason}"),
+        OwnedEvent::Gap(gap) => {
+            let names: Vec<&str> = gap.topics.iter().map(|(_, name)| &**name).collect();
+            format!("gap {} {:?}", names.join(","), gap.cause)
+        }
+        OwnedEvent::Authenticated { .. } => "authenticated".to_owned(),
+        OwnedEvent::Request { id, method, params, .. } => format!("asked {id} {method} {params:?}"),
+        OwnedEvent::Stale { subscription, silence, step, .. } => {
+            let topic = subscription.as_ref().map_or("-", |(_, topic)| topic);
+            format!("stale {topic} {silence:?} {step:?}")
+        }
+        OwnedEvent::Pong { rtt, .. } => format!("pong {rtt:?}"),
+        OwnedEvent::Lost { error, .. } => format!("lost: {error}"),
+        OwnedEvent::Closed { error } => format!("closed {:?}", error.as_ref().map(ToString::to_string)),
+        other => format!("{other:?}"),
+    }
+}
+
+/// What the client wrote on a connection, in short: methods of calls, with their channels; batches in brackets; other texts as they are.
+pub fn wire(h: &Harness, conn: usize) -> Vec<String> {
+    fn call(json: &serde_json::Value) -> Option<String> {
+        if let Some(calls) = json.as_array() {
+            return Some(format!("[{}]", calls.iter().filter_map(call).collect::<Vec<_>>().join(" ")));
+        }
+        let method = json["method"].as_str()?;
+        let channels = json["params"]["channels"].as_array().into_iter().flatten();
+        let channels: Vec<&str> = channels.filter_map(|channel| channel.as_str()).collect();
+        Some(if channels.is_empty() { method.into() } else { format!("{method} {}", channels.join(",")) })
+    }
+    let texts = h.texts(conn).into_iter();
+    texts.map(|text| serde_json::from_str(&text).ok().as_ref().and_then(call).unwrap_or(text)).collect()
+}
+
+/// The id of the last call of a method on a connection.
+pub fn last_id(h: &Harness, conn: usize, method: &str) -> u64 {
+    let texts = h.texts(conn).into_iter().rev();
+    let mut calls = texts.filter_map(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
+    calls.find(|call| call["method"] == method).and_then(|call| call["id"].as_u64()).expect("such a call")
+}
