@@ -264,8 +264,7 @@ fn a_batch_of_which_one_is_cancelled_is_sent_without_it() {
     assert!(w.h.s.cancel(ids[1], w.h.now));
     assert!(dead.iter().all(|id| w.h.s.cancel(*id, w.h.now)));
     w.note();
-    let mut again = RequestOptions::default();
-    again.id = Some(ids[1].as_u64());
+    let again = RequestOptions { id: Some(ids[1].as_u64()), ..RequestOptions::default() };
     let refused = w.h.s.request(Request::new("again"), again, w.h.now);
     assert_eq!(refused, Err(SendError::DuplicateId(ids[1].as_u64())), "its message is still to go");
     assert_eq!(w.h.s.budget(w.h.now).next(), Some(("all", 1, 3)));

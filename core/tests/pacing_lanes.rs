@@ -187,6 +187,25 @@ fn a_message_that_was_cut() {
 }
 
 #[test]
+fn a_buffer_that_is_never_empty() {
+    // These cost nothing, so nothing waits but in the buffer: what was written of it is forgotten now and then.
+    let venue = Venue::new([exact("all", 1, secs(10))]).costs(|_, _| 0);
+    let mut w = Wire::online(venue);
+    w.takes = false;
+    for round in 1..=10 {
+        (0..400).for_each(|_| _ = w.send("x"));
+        // Seven bytes each.
+        w.write(7 * 390);
+        assert_eq!(w.log().len(), 390 * round);
+    }
+    w.write(3);
+    w.h.eof(0);
+    w.note();
+    let waiting: Vec<u64> = (3902..=4000).collect();
+    assert_eq!(w.told(), [format!("lost 4001..4001 {waiting:?} cut Some(3901)")]);
+}
+
+#[test]
 fn closing_ends_what_waits() {
     let mut w = Wire::online(Venue::new([exact("all", 1, secs(10))]));
     w.send("1");
