@@ -232,9 +232,17 @@ fn sessions_of_one_configuration_leave_a_host_alone_together() {
         let Pair { mut other, until, retry_at } = pair(config.clone(), config.clone().max_attempts(1), told);
         other.now = retry_at;
         let Stop::Wait(Some(due)) = other.run() else { panic!("{name}: it waits") };
-        assert!(due >= until && due <= until + secs(1), "{name}: {:?} after", due.checked_duration_since(until));
+        assert!(
+            due >= until && due <= until + secs(1),
+            "{name}: {:?} after",
+            due.checked_duration_since(until)
+        );
         let status = other.s.status(other.now);
-        assert_eq!((status.state, status.failures, status.retry_at), (State::Backoff, 0, Some(due)), "{name}");
+        assert_eq!(
+            (status.state, status.failures, status.retry_at),
+            (State::Backoff, 0, Some(due)),
+            "{name}"
+        );
         assert_eq!(status.why, "127.0.0.1:9 wants to be left alone for a while");
         assert_eq!((other.conns.len(), other.s.stats().failed_attempts), (1, 0), "{name}");
         assert_eq!(other.told().len(), 1, "{name}: the loss, and nothing since");
@@ -343,15 +351,14 @@ fn those_that_were_held_spread_out() {
         assert!((25..=75).contains(&count), "{count} of 200 in quarter {quarter}");
     }
     // And so does the one that was told itself.
-    let told: Vec<Duration> =
-        (0..50)
-            .map(|seed| {
-                let mut h = Harness::seeded(quick(), [seed; 32]);
-                h.run();
-                refuse(&mut h, 0, "429 No\r\nRetry-After: 60");
-                retry_in(&h).unwrap()
-            })
-            .collect();
+    let told: Vec<Duration> = (0..50)
+        .map(|seed| {
+            let mut h = Harness::seeded(quick(), [seed; 32]);
+            h.run();
+            refuse(&mut h, 0, "429 No\r\nRetry-After: 60");
+            retry_in(&h).unwrap()
+        })
+        .collect();
     assert!(told.iter().all(|delay| *delay >= secs(60) && *delay <= secs(61)));
     assert!(told.iter().max().unwrap().saturating_sub(*told.iter().min().unwrap()) > millis(500));
 }
@@ -430,7 +437,9 @@ fn a_notice_is_told_then_all_that_came_with_it_then_the_session_leaves() {
         h.feed(0, &bytes);
         let delay = retry_in(&h);
         let told = h.told();
-        let OwnedEvent::Notice { text, recovery: told_recovery, epoch } = &told[1] else { panic!("{told:?}") };
+        let OwnedEvent::Notice { text, recovery: told_recovery, epoch } = &told[1] else {
+            panic!("{told:?}")
+        };
         assert_eq!((&**text, epoch.as_u64()), (said, 1));
         assert_eq!(told_recovery.map(|told| Notice::new("", told).recovery()), Some(recovery));
         let mut names = vec!["message", "notice", "message", "message", "lost"];
