@@ -1,5 +1,7 @@
 //! Authentication: before anything else on each connection, and what becomes of it.
 
+#![allow(clippy::unwrap_used, reason = "in tests, a panic is the report")]
+
 mod common;
 
 use common::*;

@@ -1,5 +1,7 @@
 //! Requests: each is settled exactly once, whatever happens; batches; requests of the server; very many of them.
 
+#![allow(clippy::unwrap_used, reason = "in tests, a panic is the report")]
+
 mod common;
 
 use common::*;

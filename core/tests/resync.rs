@@ -1,5 +1,7 @@
 //! Numbers that skip: the gap is told before the message that shows it, and only that topic is made anew.
 
+#![allow(clippy::unwrap_used, reason = "in tests, a panic is the report")]
+
 mod common;
 
 use common::*;

@@ -1,5 +1,7 @@
 //! Subscriptions that do not go well: refused, given up, answered late, twice, in part, or by notifications of their own.
 
+#![allow(clippy::unwrap_used, reason = "in tests, a panic is the report")]
+
 mod common;
 
 use common::*;

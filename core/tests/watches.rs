@@ -1,5 +1,7 @@
 //! What is done when nothing comes, or nothing goes: heartbeats, watches, probes, the time to write.
 
+#![allow(clippy::unwrap_used, reason = "in tests, a panic is the report")]
+
 mod common;
 
 use common::*;
@@ -412,8 +414,8 @@ fn a_process_that_slept_finds_its_connection_alive() {
         h.flush(0);
         h.now += millis(100);
         h.run();
-        let pings = h.frames(0).into_iter().filter(|(first, _)| *first == FIN | PING);
-        if let Some((_, payload)) = pings.last() {
+        let mut pings = h.frames(0).into_iter().filter(|(first, _)| *first == FIN | PING);
+        if let Some((_, payload)) = pings.next_back() {
             h.feed(0, &frame(FIN | PONG, &payload));
         }
         if wire(&h, 0).iter().any(|text| text == "beat") {
