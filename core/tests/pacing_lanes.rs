@@ -144,7 +144,7 @@ fn what_waits_when_the_connection_is_lost() {
     w.h.eof(0);
     w.note();
     let told = w.told();
-    assert_eq!(told, ["RequestId(3) NotSent(ConnectionLost)", "lost 4..4 [2, 3] cut None"]);
+    assert_eq!(told, ["lost 4..4 [2, 3] cut None", "RequestId(3) NotSent(ConnectionLost)"]);
     w.reopen();
     assert_eq!(w.told(), ["gap", "online"]);
     let log = w.log().len();

@@ -5,12 +5,7 @@ mod driver;
 pub use driver::Driver;
 pub use everwire_core::*;
 
-use everwire_core::handle::Alive;
-use std::sync::Arc;
-use tokio::sync::mpsc;
-
-/// Events that may wait for the user before the connection is not read any further.
-const EVENT_BUFFER: usize = 1024;
+use everwire_core::handle::EventSender;
 
 /// A session that a task of its own keeps alive, whatever the user does: a handle to act on it, and its events.
 ///
@@ -19,7 +14,8 @@ const EVENT_BUFFER: usize = 1024;
 /// that nobody takes comes after them: take events in another task than the one that awaits requests.
 ///
 /// It is closed when every [`Client`] and the [`Events`] are dropped. When events are not taken, the connection is not read any further, so
-/// that nothing piles up; whoever drops [`Events`] and keeps a [`Client`] wants none, and they are thrown away.
+/// that nothing piles up; for messages of a subscription, [`SubscribeOptions::overflow`] may say otherwise. Whoever drops [`Events`] and keeps a
+/// [`Client`] wants none, and they are thrown away.
 ///
 /// # Errors
 /// [`ConfigError`] names the option that cannot work.
@@ -35,42 +31,22 @@ pub fn connect(config: Config) -> Result<(Client, Events), ConfigError> {
 /// # Panics
 /// Outside of a tokio runtime.
 pub fn spawn(driver: Driver) -> (Client, Events) {
-    let (client, alive) = Client::keeping(driver.shared.clone());
-    let (events, receiver) = mpsc::channel(EVENT_BUFFER);
-    tokio::spawn(run(driver, events));
-    (client, Events { receiver, _alive: alive })
+    let (client, events, sender) = Client::spawned(driver.shared.clone());
+    tokio::spawn(run(driver, sender));
+    (client, events)
 }
 
-async fn run(mut driver: Driver, events: mpsc::Sender<OwnedEvent>) {
+async fn run(mut driver: Driver, mut events: EventSender) {
     while let Some(event) = driver.next().await {
         if events.is_closed() {
             continue;
         }
         let event = event.to_owned();
-        let permit = match events.try_reserve() {
-            Err(mpsc::error::TrySendError::Full(())) => tokio::select! {
-                permit = events.reserve() => permit.ok(),
-                () = driver.keep_going() => None,
-            },
-            permit => permit.ok(),
-        };
-        if let Some(permit) = permit {
-            permit.send(event);
+        tokio::select! {
+            biased;
+            () = events.send(event, tokio::task::yield_now) => {}
+            () = driver.keep_going() => {}
         }
-    }
-}
-
-/// The events of a session that [`connect`] made.
-#[derive(Debug)]
-pub struct Events {
-    receiver: mpsc::Receiver<OwnedEvent>,
-    _alive: Arc<Alive>,
-}
-
-impl Events {
-    /// The next event; `None` once the session is closed. Cancel-safe.
-    pub async fn next(&mut self) -> Option<OwnedEvent> {
-        self.receiver.recv().await
     }
 }
 

@@ -1,6 +1,6 @@
 //! The user's handle.
 
-use super::Shared;
+use super::{EventSender, Events, Shared};
 use crate::message::Message;
 use crate::protocol::{OwnedRpcError, Request, Topic};
 use crate::session::{
@@ -25,7 +25,7 @@ pub struct Client {
 
 /// Closes the session on drop.
 #[derive(Debug)]
-pub struct Alive(Arc<Shared>);
+pub(super) struct Alive(Arc<Shared>);
 
 impl Drop for Alive {
     fn drop(&mut self) {
@@ -42,10 +42,12 @@ impl Client {
         Self { shared, alive: None }
     }
 
-    /// A handle that, with its clones and whoever holds the other value, keeps the session: when all are gone it is closed.
-    pub fn keeping(shared: Arc<Shared>) -> (Self, Arc<Alive>) {
+    /// A handle and the events, which together keep the session: when the events and all clones of the handle are gone it is closed. For drivers, with
+    /// the end of the events that they put them in.
+    pub fn spawned(shared: Arc<Shared>) -> (Self, Events, EventSender) {
         let alive = Arc::new(Alive(shared.clone()));
-        (Self { shared, alive: Some(alive.clone()) }, alive)
+        let (events, sender) = super::events::channel(shared.clone(), alive.clone());
+        (Self { shared, alive: Some(alive) }, events, sender)
     }
 
     /// Whether it keeps the session alive, or only its driver's owner does.

@@ -1,8 +1,11 @@
 //! Handles that do not care which runtime drives the session.
 
 mod client;
+mod events;
+mod queue;
 
-pub use client::{Alive, Client, RequestError, ResponseFuture};
+pub use client::{Client, RequestError, ResponseFuture};
+pub use events::{Blocking, EventSender, Events, TimedOut};
 
 use crate::session::{Event, Lease, OwnedOutcome, RequestId, Session, State, Unanswered};
 use client::Slot;

@@ -302,24 +302,95 @@ impl Unsent {
 #[non_exhaustive]
 #[expect(missing_docs, reason = "as documented at `Event`")]
 pub enum OwnedEvent {
-    Online { epoch: Epoch, resumed: bool, headers: Headers, subprotocol: Option<String> },
-    Message { message: tungstenite::Message, epoch: Epoch, subscription: Option<SubscriptionId> },
-    Chunk { part: tungstenite::Message, last: bool, epoch: Epoch },
-    Response { id: RequestId, outcome: OwnedOutcome },
-    Subscribed { id: SubscriptionId, topic: String, epoch: Epoch },
-    Rejected { id: SubscriptionId, topic: String, reason: String, retry_at: Option<Instant>, epoch: Epoch },
+    Online {
+        epoch: Epoch,
+        resumed: bool,
+        headers: Headers,
+        subprotocol: Option<String>,
+    },
+    Message {
+        message: tungstenite::Message,
+        epoch: Epoch,
+        subscription: Option<SubscriptionId>,
+    },
+    Chunk {
+        part: tungstenite::Message,
+        last: bool,
+        epoch: Epoch,
+    },
+    Response {
+        id: RequestId,
+        outcome: OwnedOutcome,
+    },
+    Subscribed {
+        id: SubscriptionId,
+        topic: String,
+        epoch: Epoch,
+    },
+    Rejected {
+        id: SubscriptionId,
+        topic: String,
+        reason: String,
+        retry_at: Option<Instant>,
+        epoch: Epoch,
+    },
     Gap(Gap),
-    Authenticated { epoch: Epoch },
-    Request { id: String, method: String, params: Option<String>, epoch: Epoch },
-    Notice { text: String, recovery: Option<Recovery>, epoch: Epoch },
-    Stale { subscription: Option<(SubscriptionId, String)>, silence: Duration, step: Step, epoch: Epoch },
-    Pressure { level: Pressure, waiting: usize, delay: Duration },
-    Expired { id: SendId },
-    Pong { rtt: Duration, epoch: Epoch },
+    Authenticated {
+        epoch: Epoch,
+    },
+    Request {
+        id: String,
+        method: String,
+        params: Option<String>,
+        epoch: Epoch,
+    },
+    Notice {
+        text: String,
+        recovery: Option<Recovery>,
+        epoch: Epoch,
+    },
+    Stale {
+        subscription: Option<(SubscriptionId, String)>,
+        silence: Duration,
+        step: Step,
+        epoch: Epoch,
+    },
+    Pressure {
+        level: Pressure,
+        waiting: usize,
+        delay: Duration,
+    },
+    Expired {
+        id: SendId,
+    },
+    Pong {
+        rtt: Duration,
+        epoch: Epoch,
+    },
     Writable,
-    Lost { epoch: Epoch, error: Error, retry_at: Option<Instant>, unsent: Unsent },
-    AttemptFailed { failures: u32, error: Error, retry_at: Option<Instant> },
-    Closed { error: Option<Error> },
+    Lost {
+        epoch: Epoch,
+        error: Error,
+        retry_at: Option<Instant>,
+        unsent: Unsent,
+    },
+    AttemptFailed {
+        failures: u32,
+        error: Error,
+        retry_at: Option<Instant>,
+    },
+    Closed {
+        error: Option<Error>,
+    },
+    /// The user was too slow, and messages were lost here, as [`Overflow`](crate::Overflow) says. Only [`Events`](crate::Events) tell that.
+    Overflowed {
+        /// Of which subscription. `None` does not occur yet: other messages are never lost.
+        subscription: Option<SubscriptionId>,
+        /// How many, since the last report on it: at least 1.
+        dropped: u64,
+        /// By [`Overflow::Close`](crate::Overflow::Close): the subscription is ended, and no message of it follows.
+        ended: bool,
+    },
 }
 
 /// [`Outcome`], owned.

@@ -110,6 +110,7 @@ impl Session {
                 }
                 match topic.and_then(|name| self.subscriptions.named(name)) {
                     Some(id) => self.topic_message(id, index, at, sequence, now),
+                    None if topic.is_some_and(|name| self.subscriptions.is_ended(name)) => Announced::Nothing,
                     None => plain,
                 }
             }

@@ -49,7 +49,8 @@ impl Session {
         if reply.is_some() {
             self.spend_close(now);
         }
-        unsent.waiting.extend(self.empty_outbox(now));
+        let (messages_left, requests_left) = self.empty_outbox(now);
+        unsent.waiting.extend(messages_left);
         unsent.waiting.sort_unstable();
         if self.history.state != State::Online && error != Error::Reconnect {
             // It never was of use, and that is not because the user wanted another.
@@ -62,6 +63,7 @@ impl Session {
         let retry_at = self.schedule_retry(&error, now);
         let epoch = self.epoch;
         self.events.push_back(Queued::Lost { epoch, error: error.clone(), retry_at, unsent });
+        requests_left.into_iter().for_each(|id| self.unsent_request(id, now));
         for failed in failed {
             if failed.id % 4 == 0 && self.is(Mutant::ForgetRequest) {
                 continue;
@@ -173,7 +175,9 @@ impl Session {
 
     /// What waits for the rate limiter will not be sent.
     pub(super) fn drop_waiting(&mut self, now: Instant) {
-        for id in self.empty_outbox(now) {
+        // Requests are settled already.
+        let (messages, _) = self.empty_outbox(now);
+        for id in messages {
             self.events.push_back(Queued::Expired { id });
         }
     }

@@ -32,6 +32,7 @@ mod loss;
 mod mutant;
 mod outbox;
 mod output;
+mod overflow;
 mod policy;
 mod pump;
 mod query;
@@ -64,6 +65,7 @@ pub use mutant::Mutant;
 #[cfg(not(feature = "mutants"))]
 use mutant::Mutant;
 pub use output::{AttemptId, ConnId, Output};
+pub use overflow::Overflow;
 pub use policy::Policy;
 pub use requests::{OnDisconnect, RequestOptions};
 pub use sequence::{Continuity, Sequence, SequenceRule, Tracker};

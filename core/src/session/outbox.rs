@@ -6,6 +6,7 @@
 
 use super::event::{SendId, SubscriptionId};
 use super::limiter::{Limiter, Pressure};
+use crate::protocol::Ack;
 use crate::ws::Kind;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
@@ -23,7 +24,7 @@ pub(crate) struct Outbox {
     /// A heartbeat of ours is due.
     pub(crate) beat: bool,
     /// Authentication, by its id. It is written when it can be sent: what it says may depend on the time.
-    pub(crate) authenticate: Option<u64>,
+    pub(crate) authenticate: Option<Authentication>,
     /// Subscriptions to be made anew.
     pub(crate) renewals: VecDeque<SubscriptionId>,
     lanes: [BTreeMap<u64, Waiting>; 2],
@@ -42,6 +43,16 @@ pub(crate) struct Outbox {
     pub(crate) waited: usize,
     /// What the user was told last.
     pub(crate) level: Pressure,
+}
+
+/// The message that authenticates.
+#[derive(Debug)]
+pub(crate) struct Authentication {
+    pub(crate) id: u64,
+    pub(crate) text: String,
+    pub(crate) ack: Ack,
+    /// When it was written: a signature does not keep.
+    pub(crate) written: Instant,
 }
 
 /// The user's two lanes.

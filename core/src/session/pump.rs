@@ -4,7 +4,7 @@ use super::event::{SendId, Unanswered};
 use super::lease::Queued;
 use super::limiter::Pressure;
 use super::link::{Link, Stage};
-use super::outbox::{Lane, Waits};
+use super::outbox::{Authentication, Lane, Waits};
 use super::requests::{OnDisconnect, What};
 use super::status::State;
 use super::{Mutant, Session, SubscriptionId};
@@ -163,8 +163,8 @@ impl Session {
             }
             Next::Authenticate => {
                 self.spend(Traffic::Authenticate, now)?;
-                if let Some(id) = self.outbox.authenticate.take() {
-                    self.authenticate(id, index, now);
+                if let Some(authentication) = self.outbox.authenticate.take() {
+                    self.authenticate(authentication, index, now);
                 }
             }
             Next::Leave => self.let_leaves_out(index, now)?,
@@ -178,11 +178,16 @@ impl Session {
         Ok(())
     }
 
-    fn authenticate(&mut self, id: u64, index: usize, now: Instant) {
-        // The user may have named that id since.
-        let id = if self.requests.is_live(id) { self.requests.next_id() } else { id };
-        self.text.clear();
-        let ack = self.config.protocol.authenticate(id, self.clock.wall(now), &mut self.text);
+    fn authenticate(&mut self, authentication: Authentication, index: usize, now: Instant) {
+        let Authentication { mut id, text, mut ack, written } = authentication;
+        self.text = text;
+        let taken = self.requests.is_live(id);
+        // The limiter held it back, or the user has named that id since.
+        if written != now || taken {
+            id = if taken { self.requests.next_id() } else { id };
+            self.text.clear();
+            ack = self.config.protocol.authenticate(id, self.clock.wall(now), &mut self.text);
+        }
         self.send_text(index, id, ack, What::Authenticate, now);
         if ack == Ack::None {
             self.begin_restore("authentication sent", now);
@@ -311,20 +316,21 @@ impl Session {
     }
 
     /// What waited in the lanes when the connection was lost: messages are gone, requests end or wait for the next connection.
-    pub(super) fn empty_outbox(&mut self, now: Instant) -> Vec<SendId> {
-        let mut unsent = Vec::new();
+    pub(super) fn empty_outbox(&mut self, now: Instant) -> (Vec<SendId>, Vec<u64>) {
+        let (mut messages, mut requests) = (Vec::new(), Vec::new());
         for waits in self.outbox.lost(now) {
             match waits {
-                Waits::Message { id, .. } => unsent.push(id),
-                Waits::Request { id, .. } => self.unsent_request(id, now),
-                Waits::Batch(ids, _) => ids.into_iter().for_each(|id| self.unsent_request(id, now)),
+                Waits::Message { id, .. } => messages.push(id),
+                Waits::Request { id, .. } => requests.push(id),
+                Waits::Batch(ids, _) => requests.extend(ids),
             }
         }
         self.tell_pressure(now);
-        unsent
+        (messages, requests)
     }
 
-    fn unsent_request(&mut self, id: u64, now: Instant) {
+    /// A request that waited for the connection that is lost ends, or waits for the next.
+    pub(super) fn unsent_request(&mut self, id: u64, now: Instant) {
         match self.requests.on_disconnect(id) {
             Some(OnDisconnect::Fail) => {
                 if let Some(failed) = self.requests.fail(id, Unanswered::ConnectionLost) {

@@ -3,6 +3,7 @@
 use super::event::{Gap, GapCause, OwnedOutcome, Unanswered};
 use super::lease::Queued;
 use super::link::Link;
+use super::outbox::Authentication;
 use super::outbox::Waits;
 use super::requests::{Failed, Live, What};
 use super::status::State;
@@ -34,12 +35,12 @@ impl Session {
         let id = self.requests.next_id();
         let mut text = String::new();
         let wall = self.clock.wall(now);
-        self.config.protocol.authenticate(id, wall, &mut text);
+        let ack = self.config.protocol.authenticate(id, wall, &mut text);
         if text.is_empty() {
             return self.begin_restore("connected", now);
         }
         self.history.set(State::Authenticating, "connected", now);
-        self.outbox.authenticate = Some(id);
+        self.outbox.authenticate = Some(Authentication { id, text, ack, written: now });
         self.pump(now);
     }
 
@@ -137,7 +138,7 @@ impl Session {
                 }
                 self.check_restored(now);
             }
-            What::Unsubscribe(topics) => self.subscriptions.said(&topics, true),
+            What::Unsubscribe(topics) => self.subscriptions.let_go(&topics),
             // Refused or not: what counts is the answer to the next one.
             What::Renew(topic) => self.renewed(topic, id, now),
             What::Heartbeat => self.heartbeat_answered(Some(id), now),

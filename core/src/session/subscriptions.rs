@@ -37,6 +37,8 @@ pub(crate) struct Subscriptions {
     leaving: BTreeMap<SubscriptionId, Leaving>,
     /// Those of them that the peer was not told of yet.
     unsaid: BTreeSet<SubscriptionId>,
+    /// Names of topics that were ended for good, whose messages may still come on this connection.
+    ended: BTreeSet<String>,
     /// How many restored topics have no outcome yet.
     restoring: usize,
 }
@@ -92,6 +94,7 @@ impl Subscriptions {
             }
             return (id, false);
         }
+        self.ended.remove(topic.name());
         self.last_id += 1;
         let id = SubscriptionId(self.last_id);
         self.by_name.insert(topic.name().to_owned(), id);
@@ -107,6 +110,28 @@ impl Subscriptions {
             return Ok(None);
         }
         Ok(self.remove(id))
+    }
+
+    /// Gives back all references: no message of it is told any more, though some may still come. `None` if there is no such subscription.
+    pub(crate) fn end(&mut self, id: SubscriptionId) -> Option<Subscription> {
+        let subscription = self.remove(id)?;
+        if subscription.was_asked() {
+            self.ended.insert(subscription.topic.name().to_owned());
+        }
+        Some(subscription)
+    }
+
+    /// Whether a topic of that name was ended, so that what still comes of it concerns nobody.
+    pub(crate) fn is_ended(&self, name: &str) -> bool {
+        !self.ended.is_empty() && self.ended.contains(name)
+    }
+
+    /// The peer answered that it does not send these any more.
+    pub(crate) fn let_go(&mut self, ids: &[SubscriptionId]) {
+        for leaving in ids.iter().filter_map(|id| self.leaving.get(id)) {
+            self.ended.remove(leaving.topic.name());
+        }
+        self.said(ids, true);
     }
 
     fn remove(&mut self, id: SubscriptionId) -> Option<Subscription> {
@@ -158,6 +183,7 @@ impl Subscriptions {
     pub(crate) fn left(&mut self, name: &str) -> bool {
         let id = self.leaving.iter().find(|(id, l)| l.topic.name() == name && !self.unsaid.contains(id));
         let id = id.map(|(id, _)| *id);
+        self.ended.remove(name);
         id.is_some_and(|id| self.leaving.remove(&id).is_some())
     }
 
@@ -393,6 +419,7 @@ impl Subscriptions {
         self.watching.clear();
         self.leaving.clear();
         self.unsaid.clear();
+        self.ended.clear();
         self.restoring = 0;
         for subscription in self.all.values_mut() {
             if std::mem::take(&mut subscription.live) {

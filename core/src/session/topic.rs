@@ -1,6 +1,7 @@
 //! What a user says of a subscription, and is told of it.
 
 use super::event::SubscriptionId;
+use super::overflow::Overflow;
 use super::sequence::SequenceRule;
 use super::watch::Watch;
 use std::time::Instant;
@@ -33,6 +34,9 @@ pub struct SubscribeOptions {
     pub watch: Option<Watch>,
     /// How its messages are numbered. Default `None`: as the protocol says ([`Protocol::tracker`](crate::Protocol::tracker)).
     pub sequence: Option<SequenceRule>,
+    /// What to do with its messages when the user of a spawned session is too slow. Default [`Overflow::Block`]: nothing is lost, and the
+    /// connection is not read meanwhile.
+    pub overflow: Overflow,
 }
 
 impl SubscribeOptions {
@@ -49,6 +53,11 @@ impl SubscribeOptions {
     /// How its messages are numbered.
     pub fn sequence(self, rule: SequenceRule) -> Self {
         Self { sequence: Some(rule), ..self }
+    }
+
+    /// What to do with its messages when the user is too slow.
+    pub fn overflow(self, overflow: Overflow) -> Self {
+        Self { overflow, ..self }
     }
 }
 

@@ -4,8 +4,10 @@ use super::Session;
 use super::event::{Epoch, RequestId, SendId, SubscriptionId, Unanswered};
 use super::link::Stage;
 use super::outbox::{Lane, Waits};
+use super::overflow::Overflow;
 use super::requests::{Kept, OnDisconnect, RequestOptions, What};
 use super::status::State;
+use super::subscriptions::Subscription;
 use super::topic::SubscribeOptions;
 use crate::message::Message;
 use crate::protocol::{OwnedRpcError, Request, Topic, Unsupported};
@@ -367,18 +369,41 @@ impl Session {
         self.calm = false;
         match self.subscriptions.release(id) {
             Ok(Some(subscription)) => {
-                // Asked for and not answered counts too: the peer handles messages in order. What it did not answer in time it may
-                // have done all the same.
-                if subscription.was_asked() && self.may_ask() {
-                    self.subscriptions.leave(id, subscription, now);
-                    self.pump(now);
-                }
-                self.check_restored(now);
+                self.leave(id, subscription, now);
                 true
             }
             Ok(None) => true,
             Err(()) => false,
         }
+    }
+
+    /// What to do with messages of this subscription when the user is too slow.
+    pub(crate) fn overflow(&self, id: SubscriptionId) -> Overflow {
+        self.subscriptions.get(id).map_or(Overflow::Block, |subscription| subscription.options.overflow)
+    }
+
+    /// Ends a subscription, whoever holds references to it: messages of it that still come on this connection are thrown away.
+    pub(crate) fn end_subscription(&mut self, id: SubscriptionId, now: Instant) {
+        self.calm = false;
+        if let Some(subscription) = self.subscriptions.end(id) {
+            self.leave(id, subscription, now);
+        }
+    }
+
+    /// Has the peer told that a topic is not wanted any more, if it may know of it.
+    fn leave(&mut self, id: SubscriptionId, subscription: Subscription, now: Instant) {
+        // Asked for and not answered counts too: the peer handles messages in order. What it did not answer in time it may have done all
+        // the same.
+        if subscription.was_asked() && self.may_ask() {
+            self.subscriptions.leave(id, subscription, now);
+            self.pump(now);
+        }
+        self.check_restored(now);
+    }
+
+    /// How many events may wait for the user of a spawned session.
+    pub(crate) fn event_buffer(&self) -> usize {
+        self.config.event_buffer
     }
 
     /// Whether there is a connection that subscriptions can be asked for on.

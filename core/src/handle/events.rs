@@ -1,0 +1,295 @@
+//! Both ends of the events of a spawned session: the driver's, and the user's. The line between them is in `queue`.
+
+use super::Shared;
+use super::client::Alive;
+use super::queue::{BYTES, Loose, Queue, Room};
+use crate::session::{OwnedEvent, SubscriptionId};
+use std::fmt;
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+/// So many events in a row are told before other tasks on the same thread have their turn, however fast more come.
+const TURN: u32 = 128;
+
+/// The events of a session that a driver keeps in the background. They wait here for their user, at most
+/// [`Config::event_buffer`](crate::Config::event_buffer) of them; what happens then is up to [`Overflow`](crate::Overflow), for each subscription.
+///
+/// It knows no runtime and may be moved between tasks and threads: no event is lost by that, nor by dropping what [`next`](Self::next) returns.
+/// Dropping it throws away what waits and what is still to come; the session goes on while there is a [`Client`](crate::Client).
+pub struct Events {
+    channel: Arc<Channel>,
+    /// Events told since the last pause.
+    streak: u32,
+    // Dropped after the channel is told that nobody reads.
+    _alive: Arc<Alive>,
+}
+
+impl Events {
+    /// The next event; `None` once the session is closed, and from then on. Cancel-safe.
+    pub async fn next(&mut self) -> Option<OwnedEvent> {
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// [`next`](Self::next) for a hand-written future or stream. Now and then it is pending though events wait, and wakes its task at once, so that
+    /// other tasks have their turn.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<OwnedEvent>> {
+        if self.streak == TURN {
+            self.streak = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let mut state = self.channel.lock();
+        let event = state.queue.pop();
+        if event.is_none() {
+            self.streak = 0;
+            if state.over {
+                return Poll::Ready(None);
+            }
+            match &mut state.reader {
+                Some(known) => known.clone_from(cx.waker()),
+                none => *none = Some(cx.waker().clone()),
+            }
+            return Poll::Pending;
+        }
+        self.streak += 1;
+        self.channel.wake_driver(state);
+        Poll::Ready(event)
+    }
+
+    /// The next event if there is one already.
+    pub fn try_next(&mut self) -> Option<OwnedEvent> {
+        let mut state = self.channel.lock();
+        let event = state.queue.pop()?;
+        self.channel.wake_driver(state);
+        Some(event)
+    }
+
+    /// The next event, for a thread that may block: it sleeps until there is one, for `timeout` at most, or forever; `Ok(None)` once the session
+    /// is closed. Not for the thread that an asynchronous driver runs on: nothing would come.
+    ///
+    /// # Errors
+    /// [`TimedOut`].
+    pub fn next_blocking(&mut self, timeout: Option<Duration>) -> Result<Option<OwnedEvent>, TimedOut> {
+        let mut state = self.channel.lock();
+        state.parked = true;
+        let idle = |state: &mut State| state.queue.is_empty() && !state.over;
+        let came = &self.channel.came;
+        state = match timeout {
+            None => came.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner),
+            Some(timeout) => {
+                came.wait_timeout_while(state, timeout, idle).unwrap_or_else(PoisonError::into_inner).0
+            }
+        };
+        state.parked = false;
+        match state.queue.pop() {
+            Some(event) => {
+                self.channel.wake_driver(state);
+                Ok(Some(event))
+            }
+            None if state.over => Ok(None),
+            None => Err(TimedOut),
+        }
+    }
+
+    /// The events as an iterator that blocks and ends with the session: [`next_blocking`](Self::next_blocking) without a timeout.
+    pub fn blocking(&mut self) -> Blocking<'_> {
+        Blocking(self)
+    }
+
+    /// How many messages were lost because they were not taken in time. Each of them was told by an `OwnedEvent::Overflowed`, or will be.
+    pub fn dropped(&self) -> u64 {
+        self.channel.lock().queue.dropped()
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        self.channel.unread.store(true, Ordering::Relaxed);
+        let mut state = self.channel.lock();
+        state.queue.clear();
+        self.channel.wake_driver(state);
+    }
+}
+
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Events").field("dropped", &self.dropped()).finish_non_exhaustive()
+    }
+}
+
+/// What [`Events::blocking`] returns.
+#[derive(Debug)]
+pub struct Blocking<'a>(&'a mut Events);
+
+impl Iterator for Blocking<'_> {
+    type Item = OwnedEvent;
+
+    fn next(&mut self) -> Option<OwnedEvent> {
+        // Without a timeout there is no error.
+        self.0.next_blocking(None).ok().flatten()
+    }
+}
+
+/// No event came in time. There may be one later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimedOut;
+
+impl fmt::Display for TimedOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no event came in time: wait longer, or ask Client::status what the session is doing")
+    }
+}
+
+impl std::error::Error for TimedOut {}
+
+/// The driver's end. When it is dropped, the events end.
+pub struct EventSender {
+    shared: Arc<Shared>,
+    channel: Arc<Channel>,
+    /// How often the user had taken something when he last was given time before something is lost.
+    waited_at: Option<u64>,
+}
+
+impl EventSender {
+    /// Whether nobody reads any more: `send` would throw the event away.
+    pub fn is_closed(&self) -> bool {
+        self.channel.unread.load(Ordering::Relaxed)
+    }
+
+    /// Puts an event in the line. It waits while there is no room for an event that must not be lost; the driver then keeps the connection going and
+    /// takes no other event. Dropping the future before it is ready drops the event.
+    ///
+    /// One read may bring more than the line holds, and a user who is not slow may only have had no turn since then. `pause` gives him one, before
+    /// something is lost: it lets other tasks of the runtime run. He is not waited for again until he has taken something.
+    pub async fn send<F: Future<Output = ()>>(&mut self, event: OwnedEvent, pause: impl FnOnce() -> F) {
+        let kind = self.kind(&event);
+        if kind.is_some() && self.is_to_pause(kind) {
+            pause().await;
+        }
+        let mut event = Some(event);
+        poll_fn(|cx| self.poll_send(cx, kind, &mut event)).await;
+    }
+
+    fn is_to_pause(&mut self, kind: Loose) -> bool {
+        let state = self.channel.lock();
+        let taken = Some(state.times_taken);
+        state.queue.room(kind) == Room::Loses && std::mem::replace(&mut self.waited_at, taken) != taken
+    }
+
+    /// Whose message it is, if messages of that may be lost.
+    fn kind(&self, event: &OwnedEvent) -> Loose {
+        let &OwnedEvent::Message { subscription: Some(id), .. } = event else { return None };
+        Some((id, self.shared.lock().session.overflow(id)))
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>, kind: Loose, event: &mut Option<OwnedEvent>) -> Poll<()> {
+        let mut state = self.channel.lock();
+        if self.is_closed() {
+            return Poll::Ready(());
+        }
+        if state.queue.room(kind) == Room::Full {
+            state.driver = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        let Some(event) = event.take() else { return Poll::Ready(()) };
+        let ends = state.queue.push(event, kind);
+        self.channel.wake_reader(state);
+        if let Some((id, _)) = kind.filter(|_| ends) {
+            self.end(id);
+        }
+        Poll::Ready(())
+    }
+
+    fn end(&self, id: SubscriptionId) {
+        let now = self.shared.now();
+        let mut inner = self.shared.lock();
+        inner.session.end_subscription(id, now);
+        inner.acted();
+    }
+}
+
+impl Drop for EventSender {
+    fn drop(&mut self) {
+        let mut state = self.channel.lock();
+        state.over = true;
+        self.channel.wake_reader(state);
+    }
+}
+
+impl fmt::Debug for EventSender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventSender").field("closed", &self.is_closed()).finish_non_exhaustive()
+    }
+}
+
+/// Two ends of one line.
+pub(super) fn channel(shared: Arc<Shared>, alive: Arc<Alive>) -> (Events, EventSender) {
+    let state = State {
+        queue: Queue::new(shared.lock().session.event_buffer(), BYTES),
+        reader: None,
+        parked: false,
+        driver: None,
+        over: false,
+        times_taken: 0,
+    };
+    let channel =
+        Arc::new(Channel { state: Mutex::new(state), came: Condvar::new(), unread: AtomicBool::new(false) });
+    let events = Events { channel: channel.clone(), streak: 0, _alive: alive };
+    (events, EventSender { shared, channel, waited_at: None })
+}
+
+struct Channel {
+    state: Mutex<State>,
+    /// For a reader that blocks its thread.
+    came: Condvar,
+    /// `Events` are dropped.
+    unread: AtomicBool,
+}
+
+struct State {
+    queue: Queue,
+    /// The user's task, while it waits.
+    reader: Option<Waker>,
+    /// Or his thread waits.
+    parked: bool,
+    /// The driver's task, while it waits for room.
+    driver: Option<Waker>,
+    /// No more will come.
+    over: bool,
+    times_taken: u64,
+}
+
+impl Channel {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing under the lock can panic half way.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the driver that something was taken. Wakers are the runtime's code: they run without the lock.
+    fn wake_driver(&self, mut state: MutexGuard<'_, State>) {
+        state.times_taken = state.times_taken.wrapping_add(1);
+        let driver = state.driver.take();
+        drop(state);
+        if let Some(driver) = driver {
+            driver.wake();
+        }
+    }
+
+    /// Tells whoever reads that there is something to read, or the end.
+    fn wake_reader(&self, mut state: MutexGuard<'_, State>) {
+        let (reader, parked) = (state.reader.take(), state.parked);
+        drop(state);
+        if parked {
+            self.came.notify_one();
+        }
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
