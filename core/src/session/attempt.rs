@@ -31,11 +31,8 @@ impl Session {
     pub(super) fn start_attempt(&mut self, now: Instant) {
         let endpoint = self.config.endpoint_at(self.turn).cloned();
         let host = endpoint.as_ref().map(|endpoint| host_port(&endpoint.target));
-        if let Some(until) = host.and_then(|host| self.config.cooldown.until(&host, now)) {
-            // Another session was told to stay away. That is no failure of ours.
-            let late = super::backoff::fraction(self.config.backoff_initial, &mut self.rng);
-            self.retry_at = Some(until + late);
-            return self.history.set(State::Backoff, "the host is left alone for a while", now);
+        if host.is_some_and(|host| self.hold_back(&host, now)) {
+            return;
         }
         if let Some(flaps) = &mut self.flaps {
             flaps.began(now);
@@ -57,6 +54,17 @@ impl Session {
             Some(endpoint) => self.approach(endpoint, now),
             None => self.duties.push_back(Output::Provide(id)),
         }
+    }
+
+    /// Puts the next attempt off if the host is to be left alone: another session was told so, and that is no failure of ours.
+    fn hold_back(&mut self, host: &str, now: Instant) -> bool {
+        let Some(until) = self.config.cooldown.until(host, now) else { return false };
+        self.abandon_attempt(now);
+        // Many wait for the same moment, and must not all come at it.
+        let at = until + super::backoff::fraction(self.config.backoff_initial, &mut self.rng);
+        self.retry_at = Some(self.flaps.as_ref().map_or(at, |flaps| flaps.earliest(at)));
+        self.history.set(State::Backoff, format!("{host} wants to be left alone for a while"), now);
+        true
     }
 
     /// The provider's answer to [`Output::Provide`].
@@ -84,9 +92,14 @@ impl Session {
 
     /// Finds the addresses of an endpoint.
     fn approach(&mut self, endpoint: Endpoint, now: Instant) {
+        let name = host_port(&endpoint.target);
+        // Where a provider or a redirect leads to is known only now.
+        if self.hold_back(&name, now) {
+            return;
+        }
+        self.host = Some(name);
         let Some(attempt) = &mut self.attempt else { return };
         let (host, port) = (endpoint.target.host(), endpoint.target.port());
-        self.host = Some(host_port(&endpoint.target));
         let literal = host.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, port));
         attempt.endpoint = Some(endpoint);
         match literal {

@@ -60,7 +60,7 @@ impl FlapBudget {
         self.begun[last].checked_add(self.per).map_or(at, |free| free.max(at))
     }
 
-    /// An attempt begins, within the budget or, if the user insists, outside of it.
+    /// An attempt begins. One outside of the budget counts too.
     pub(crate) fn began(&mut self, at: Instant) {
         // Time does not go back; if it did, the order must stay.
         let at = self.begun.back().map_or(at, |last| at.max(*last));

@@ -70,7 +70,9 @@ impl Session {
     pub fn handle_timeout(&mut self, now: Instant) {
         self.calm = false;
         self.expire_requests(now);
+        self.pump(now);
         self.expire_messages(now);
+        // Those behind what has expired may be able to go.
         self.pump(now);
     }
 
@@ -88,7 +90,7 @@ impl Session {
                 if self.refused {
                     self.check_room();
                 }
-                if self.limited && self.links[index].sender.queued() == 0 {
+                if self.limited && self.links[index].is_flushed() {
                     self.outbox.limiter.flushed(now);
                 }
             }
@@ -100,7 +102,7 @@ impl Session {
         let half = !self.limited
             || (self.outbox.waiting() <= self.config.queue_messages / 2
                 && self.outbox.waiting_bytes() <= self.config.queue_bytes / 2);
-        if half && self.queued() <= self.config.send_buffer / 2 {
+        if half && self.outbox.room_at.is_none() && self.queued() <= self.config.send_buffer / 2 {
             (self.refused, self.calm) = (false, false);
             // One that was not taken yet says it already.
             if !self.events.iter().any(|event| matches!(event, Queued::Writable)) {

@@ -239,7 +239,7 @@ pub struct Gap {
     pub before: Epoch,
     /// The epoch that continues.
     pub after: Epoch,
-    /// When bytes last arrived on the old connection.
+    /// When bytes last arrived on the old connection; on the same one, when the topic was last heard of.
     pub since: Instant,
     /// When the new one continued.
     pub until: Instant,
@@ -267,6 +267,8 @@ pub enum GapCause {
     },
     /// Nothing came for too long, and the topic was subscribed to anew.
     Silence,
+    /// The server ended the subscription, and it was made anew.
+    Ended,
 }
 
 /// Messages that `send` took and a lost connection did not get rid of. After a protocol error of the peer there are none: what waited is

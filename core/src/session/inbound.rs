@@ -5,7 +5,8 @@ use super::lease::Queued;
 use super::link::{Stage, Step};
 use super::liveness::Verdict;
 use super::sequence::{Continuity, Sequence};
-use super::subscriptions::{Subscription, SubscriptionState};
+use super::subscriptions::Subscription;
+use super::topic::SubscriptionState;
 use super::{Announced, Batch, Mutant, RequestId, Session, SubscriptionId};
 use crate::error::{Closed, Error, Notice, Timeout};
 use crate::protocol;
@@ -42,18 +43,18 @@ impl Session {
         match inbound {
             Inbound::Message(kind, at) => {
                 self.stats.messages_received += 1;
-                self.last_data = now;
-                self.data.heard(now);
+                self.last_message = now;
                 self.announced = if self.inspects && kind == Kind::Text {
                     self.route(index, at, false, now)
                 } else {
+                    self.data_came(now);
                     Announced::Message { link: index, kind, at, subscription: None }
                 };
             }
             Inbound::Chunk { kind, at, last } => {
                 self.stats.messages_received += u64::from(last);
-                self.last_data = now;
-                self.data.heard(now);
+                self.last_message = now;
+                self.data_came(now);
                 self.announced = Announced::Chunk { link: index, kind, at, last };
             }
             Inbound::Ping(at) if self.limited && matches!(link.stage, Stage::Open) => {
@@ -101,6 +102,9 @@ impl Session {
         let place = |part: &str| at.slice(part_of(text, part).unwrap_or(0..0));
         match self.config.protocol.classify(text) {
             protocol::Inbound::Message { topic, sequence, sent } => {
+                // As in `data_came`.
+                self.last_data = now;
+                self.data.heard(now);
                 if let Some(sent) = sent {
                     self.timings.received(sent, self.clock.wall(now));
                 }
@@ -175,13 +179,19 @@ impl Session {
             }
             protocol::Inbound::Notice { text: said, recovery } => {
                 let at = place(said);
-                // What is to be done about it is done when all that arrived is told.
-                if !self.closing {
-                    self.notice = recovery.map(|recovery| Notice::new(said, recovery));
+                // What is to be done about it is done when all that arrived is told, unless the user is leaving anyway.
+                if let Some(recovery) = recovery.filter(|_| !self.closing) {
+                    self.notice = Some(Notice::new(said, recovery));
                 }
                 Announced::Notice { link: index, at, recovery }
             }
         }
+    }
+
+    /// Data came: answers, heartbeats and the like are none, for they come from a feed that is dead as well.
+    fn data_came(&mut self, now: Instant) {
+        self.last_data = now;
+        self.data.heard(now);
     }
 
     /// A message of a topic.
@@ -218,7 +228,10 @@ impl Session {
     fn topic_ended(&mut self, id: SubscriptionId, now: Instant) {
         use SubscriptionState::{Confirmed, Stale};
         match self.subscriptions.get(id).map(|s| s.state) {
-            Some(Confirmed) => self.rejected(&[id], "the server ended it", None, now),
+            Some(Confirmed) => {
+                self.subscriptions.missed(id, self.epoch, GapCause::Ended);
+                self.rejected(&[id], "the server ended it", None, now);
+            }
             // It was asked to, so that it can be made anew.
             Some(Stale) => {
                 self.subscriptions.ask(id, true, now);
@@ -292,7 +305,10 @@ impl Session {
         if matches!(link.stage, Stage::Open) {
             match link.liveness.check(self.config.pong_timeout, link.last_received, now) {
                 Verdict::Wait => {}
-                Verdict::Ping(payload) if self.limited => self.outbox.ping = Some(payload),
+                Verdict::Ping(payload) if self.limited => {
+                    self.outbox.ping = Some(payload);
+                    link.liveness.hold();
+                }
                 Verdict::Ping(payload) => link.ping(payload),
                 Verdict::Dead => {
                     let error = link.overdue();

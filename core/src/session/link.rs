@@ -213,13 +213,18 @@ impl Link {
         }
     }
 
-    /// Notes whether bytes wait for the socket.
+    /// Notes whether bytes wait for the socket. Before it is open and after it was left, it has a deadline of its own.
     pub(crate) fn check_stall(&mut self, now: Instant) {
-        if self.transmit().is_empty() {
+        if !self.is_open() || self.transmit().is_empty() {
             self.stall.idle();
         } else {
             self.stall.waiting(now);
         }
+    }
+
+    /// Whether the socket has taken all that was sent, what waits to be encrypted and what is encrypted included.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.sender.queued() == 0 && self.transmit().is_empty()
     }
 
     fn write(&mut self, len: usize) {
@@ -422,6 +427,11 @@ impl Link {
     /// The same with a payload that was kept.
     pub(crate) fn answer_ping(&mut self, payload: &[u8]) {
         self.sender.control(PONG, payload);
+        self.pongs.push_back(self.sent + self.sender.queued() as u64);
+    }
+
+    /// A heartbeat of the server was answered: like a pong, to be written before too many more are asked for.
+    pub(crate) fn replied(&mut self) {
         self.pongs.push_back(self.sent + self.sender.queued() as u64);
     }
 

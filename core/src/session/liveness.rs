@@ -59,6 +59,16 @@ impl Liveness {
         self.pulse.awaited.is_none().then(|| self.ping(timeout, now))
     }
 
+    /// The last ping waits for the rate limiter: until it is [`released`](Self::released) nothing is to be expected of the peer.
+    pub(crate) fn hold(&mut self) {
+        self.pulse.due = None;
+    }
+
+    /// The ping that was held goes out now.
+    pub(crate) fn released(&mut self, timeout: Duration, now: Instant) {
+        self.pulse.sent(timeout, now);
+    }
+
     /// The round-trip time, if the pong answers the last ping. Others mean nothing (RFC 6455 section 5.5.3).
     pub(crate) fn pong(
         &mut self,

@@ -23,11 +23,17 @@ impl Session {
         let until = now + self.config.close_timeout;
         let link = &mut self.links[index];
         let (conn, since) = (link.id, link.last_received);
+        // What the server gave notice of is why, whatever came behind that. So it does not depend on how the bytes were cut.
+        let noticed = self.notice.take_if(|_| self.current == Some(index) && error != Error::Reconnect);
+        if noticed.is_some() {
+            self.fault_recovery = None;
+        }
         // The peer's fault comes behind what it was answered before: that goes out, and counts as sent, ahead of the close frame.
         let flush = matches!(error, Error::Protocol(_)) && link.gone.is_none();
         let unwritten = if flush { Unwritten::default() } else { link.sender.unwritten() };
         let messages = link.sender.messages();
         let mut unsent = link.unsent(unwritten, self.last_send, self.limited);
+        let error = noticed.map_or(error, Error::Notice);
         // A peer that was told why it is left gets the time to read it.
         if !flush {
             // What is reported unsent must not be sent after all.
@@ -38,12 +44,16 @@ impl Session {
             return;
         }
         (self.stable_at, self.upgraded, self.renew, self.refused) = (None, None, false, false);
-        (self.batch, self.notice) = (None, None);
+        (self.batch, self.notice, self.direct) = (None, None, false);
         self.stop_watches(now);
-        unsent.waiting.extend(self.empty_outbox(now));
+        if reply.is_some() {
+            self.spend_close(now);
+        }
+        let (messages_left, requests_left) = self.empty_outbox(now);
+        unsent.waiting.extend(messages_left);
         unsent.waiting.sort_unstable();
-        if self.history.state != State::Online {
-            // It never was of use.
+        if self.history.state != State::Online && error != Error::Reconnect {
+            // It never was of use, and that is not because the user wanted another.
             self.failures += 1;
             self.turn = self.turn.wrapping_add(1);
         }
@@ -53,6 +63,7 @@ impl Session {
         let retry_at = self.schedule_retry(&error, now);
         let epoch = self.epoch;
         self.events.push_back(Queued::Lost { epoch, error: error.clone(), retry_at, unsent });
+        requests_left.into_iter().for_each(|id| self.unsent_request(id, now));
         for failed in failed {
             if failed.id % 4 == 0 && self.is(Mutant::ForgetRequest) {
                 continue;
@@ -134,6 +145,7 @@ impl Session {
         self.history.set(State::Closed, why, now);
         (self.retry_at, self.stable_at, self.upgraded, self.current) = (None, None, None, None);
         (self.postponed, self.batch, self.notice) = (Announced::Nothing, None, None);
+        self.direct = false;
         self.stop_watches(now);
         self.settle_all(now);
         self.drop_waiting(now);
@@ -163,7 +175,9 @@ impl Session {
 
     /// What waits for the rate limiter will not be sent.
     pub(super) fn drop_waiting(&mut self, now: Instant) {
-        for id in self.empty_outbox(now) {
+        // Requests are settled already.
+        let (messages, _) = self.empty_outbox(now);
+        for id in messages {
             self.events.push_back(Queued::Expired { id });
         }
     }

@@ -35,6 +35,7 @@ mod output;
 mod overflow;
 mod policy;
 mod pump;
+mod query;
 mod requests;
 mod restore;
 mod resync;
@@ -42,6 +43,8 @@ mod sequence;
 mod stall;
 mod status;
 mod subscriptions;
+mod timers;
+mod topic;
 mod tracker;
 mod user;
 mod watch;
@@ -67,7 +70,7 @@ pub use policy::Policy;
 pub use requests::{OnDisconnect, RequestOptions};
 pub use sequence::{Continuity, Sequence, SequenceRule, Tracker};
 pub use status::{State, Stats, Status, Transition};
-pub use subscriptions::{SubscribeOptions, SubscriptionInfo, SubscriptionState};
+pub use topic::{SubscribeOptions, SubscriptionInfo, SubscriptionState};
 pub use tracker::Sequences;
 pub use user::{SendError, SendOptions};
 pub use watch::{Step, Watch};
@@ -90,7 +93,6 @@ use requests::Requests;
 use resync::Storm;
 use status::History;
 use std::collections::{BTreeSet, VecDeque};
-use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 use subscriptions::Subscriptions;
@@ -132,12 +134,15 @@ pub struct Session {
     outbox: Outbox,
     /// There are limits on what may be sent.
     limited: bool,
+    /// Online, and nothing limits what is sent.
+    direct: bool,
     /// Resyncs of topics, so that there are not too many at a time.
     storm: Storm,
     heartbeat: Heartbeat,
-    /// Silence of the whole connection, and when a message came last.
+    /// Silence of the whole connection; when data came last, and when any message did, answers included.
     data: Silence,
     last_data: Instant,
+    last_message: Instant,
     /// Answers of ours to the server's heartbeats that may be answered themselves.
     replies: VecDeque<u64>,
     /// One of the session's own requests was not answered, and that ends the connection once all that arrived is parsed.
@@ -277,11 +282,13 @@ impl Session {
             requests: Requests::default(),
             subscriptions: Subscriptions::default(),
             limited: !limiter.is_empty(),
+            direct: false,
             outbox: Outbox::new(limiter),
             storm: Storm::default(),
             heartbeat: Heartbeat::default(),
             data: Silence::default(),
             last_data: start.instant,
+            last_message: start.instant,
             replies: VecDeque::new(),
             overdue: None,
             notice: None,
@@ -340,7 +347,7 @@ impl Session {
     #[inline]
     fn announce(&mut self, kind: Kind, at: Place, now: Instant) -> Output {
         self.stats.messages_received += 1;
-        self.last_data = now;
+        (self.last_data, self.last_message) = (now, now);
         self.announced = Announced::Message { link: 0, kind, at, subscription: None };
         Output::Event
     }
@@ -443,100 +450,6 @@ impl Session {
         self.event_slow()
     }
 
-    /// Earliest moment at which `handle_timeout` has something to do. `Output::Wait` gives the same; this is for a driver that goes
-    /// on while an event is not taken.
-    pub fn timeout(&self) -> Option<Instant> {
-        if self.announced == Announced::Nothing {
-            return self.deadline();
-        }
-        [self.requests.users_deadline(), self.outbox.deadline()].into_iter().flatten().min()
-    }
-
-    /// Earliest moment at which something is to be done.
-    fn deadline(&self) -> Option<Instant> {
-        let stalled =
-            |link: &Link| self.config.write_timeout.and_then(|timeout| link.stall.deadline(timeout));
-        let links =
-            self.links.iter().flat_map(|link| [link.deadline, link.liveness.deadline(), stalled(link)]);
-        self.own_deadlines().chain(links.flatten()).min()
-    }
-
-    fn own_deadlines(&self) -> impl Iterator<Item = Instant> {
-        let attempt = self.attempt.as_ref().and_then(|attempt| attempt.deadline);
-        let overdue = self.overdue.map(|_| self.last_data);
-        let watches = self.current.and_then(|_| self.watches_deadline());
-        let waits = [self.requests.deadline(), self.outbox.deadline(), watches, overdue];
-        [self.retry_at, self.stable_at, attempt].into_iter().chain(waits).flatten()
-    }
-
-    /// Deals with what is due. Only when all that arrived is parsed and told: a pong, an answer or a close frame may be among it.
-    fn run_timers(&mut self, now: Instant) {
-        if self.retry_at.take_if(|at| *at <= now).is_some() {
-            self.start_attempt(now);
-        }
-        if self.stable_at.take_if(|at| *at <= now).is_some() {
-            self.backoff.reset();
-        }
-        self.attempt_overdue(now);
-        self.expire_requests(now);
-        while let Some(failed) = self.requests.expire_own(now) {
-            self.request_failed(failed, now);
-        }
-        self.expire_messages(now);
-        self.run_watches(now);
-        for index in 0..self.links.len() {
-            self.link_overdue(index, now);
-        }
-    }
-
-    fn expire_requests(&mut self, now: Instant) {
-        while let Some(failed) = self.requests.expire_users(now) {
-            self.request_failed(failed, now);
-        }
-    }
-
-    /// Where it stands.
-    pub fn state(&self) -> State {
-        self.history.state
-    }
-
-    /// Where it stands, and how it came there.
-    pub fn status(&self, now: Instant) -> Status {
-        Status {
-            state: self.history.state,
-            age: self.history.age(now),
-            epoch: self.epoch,
-            retry_at: self.retry_at,
-            failures: self.failures,
-            transitions: self.history.transitions(),
-        }
-    }
-
-    /// Counters.
-    pub fn stats(&self) -> Stats {
-        Stats { messages_sent: self.last_send + self.own_sent, ..self.stats }
-    }
-
-    /// Bytes that wait to be written on the current connection.
-    pub fn queued(&self) -> usize {
-        self.current.map_or(0, |index| self.links[index].sender.queued())
-    }
-
-    /// The subscriptions in the order in which they were made, then those that were given up and that the peer has not let go of.
-    pub fn subscriptions(&self) -> impl Iterator<Item = SubscriptionInfo<'_>> {
-        self.subscriptions.iter()
-    }
-
-    /// How long things take, over the last `Config::latency_buffer` of each kind.
-    pub fn latency(&self) -> Latency {
-        self.timings.latency()
-    }
-
-    /// What is left of each limit on sending: name, what is left, of how much.
-    pub fn budget(&self, now: Instant) -> impl Iterator<Item = (&str, u64, u64)> {
-        self.outbox.limiter.budget(now)
-    }
-
     fn next_conn(&mut self) -> ConnId {
         self.last_conn += 1;
         ConnId(self.last_conn)
@@ -567,19 +480,6 @@ impl Session {
             announced.link_mut().into_iter().for_each(shift);
         }
         self.batch.iter_mut().for_each(|batch| shift(&mut batch.link));
-    }
-}
-
-// Keys, requests and messages are nobody's business.
-impl fmt::Debug for Session {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Session")
-            .field("state", &self.history.state)
-            .field("epoch", &self.epoch)
-            .field("connections", &self.links.len())
-            .field("queued", &self.queued())
-            .field("requests", &self.requests.len())
-            .finish_non_exhaustive()
     }
 }
 

@@ -1,10 +1,12 @@
 //! What waits to be encoded: for the rate limiter, for authentication, for restore. Without limits hardly anything ever does.
 //!
-//! Lanes, the most urgent first: pongs and heartbeats, authentication, the user's priority messages, subscriptions, the rest. A lane is
-//! served when all before it are empty; within one the order is kept.
+//! Lanes, the most urgent first: pongs and heartbeats, authentication, the user's priority messages, subscriptions, the rest. Within one
+//! the order is kept. A lane that a limit holds back keeps what that limit has for itself: those behind it pass if they spend nothing of
+//! it. Authentication lets nothing pass.
 
 use super::event::{SendId, SubscriptionId};
 use super::limiter::{Limiter, Pressure};
+use crate::protocol::Ack;
 use crate::ws::Kind;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
@@ -19,19 +21,38 @@ pub(crate) struct Outbox {
     pub(crate) pong: Option<Vec<u8>>,
     pub(crate) ping: Option<[u8; 8]>,
     pub(crate) replies: VecDeque<(u64, String)>,
-    pub(crate) authenticate: Option<(u64, String)>,
+    /// A heartbeat of ours is due.
+    pub(crate) beat: bool,
+    /// Authentication, by its id. It is written when it can be sent: what it says may depend on the time.
+    pub(crate) authenticate: Option<Authentication>,
     /// Subscriptions to be made anew.
     pub(crate) renewals: VecDeque<SubscriptionId>,
     lanes: [BTreeMap<u64, Waiting>; 2],
     deadlines: BTreeSet<(Instant, Lane, u64)>,
+    /// Where the requests are that wait.
+    requests: BTreeMap<u64, (Lane, u64)>,
     tickets: u64,
     /// Messages and bytes in the lanes.
     waiting: usize,
     bytes: usize,
     /// When the limiter may let the next one go.
     pub(crate) ready_at: Option<Instant>,
+    /// Where nothing may wait: when what was refused may be tried again.
+    pub(crate) room_at: Option<Instant>,
+    /// How many waited when that was looked at last.
+    pub(crate) waited: usize,
     /// What the user was told last.
     pub(crate) level: Pressure,
+}
+
+/// The message that authenticates.
+#[derive(Debug)]
+pub(crate) struct Authentication {
+    pub(crate) id: u64,
+    pub(crate) text: String,
+    pub(crate) ack: Ack,
+    /// When it was written: a signature does not keep.
+    pub(crate) written: Instant,
 }
 
 /// The user's two lanes.
@@ -57,7 +78,10 @@ pub(crate) enum Waits {
         compress: bool,
     },
     /// Its text is with the requests.
-    Request(u64),
+    Request {
+        id: u64,
+        len: usize,
+    },
     /// Requests in one message.
     Batch(Vec<u64>, String),
 }
@@ -66,8 +90,17 @@ impl Waits {
     fn len(&self) -> usize {
         match self {
             Self::Message { bytes, .. } => bytes.len(),
-            Self::Request(_) => 0,
+            Self::Request { len, .. } => *len,
             Self::Batch(_, text) => text.len(),
+        }
+    }
+
+    /// The requests that it makes.
+    pub(crate) fn requests(&self) -> &[u64] {
+        match self {
+            Self::Message { .. } => &[],
+            Self::Request { id, .. } => std::slice::from_ref(id),
+            Self::Batch(ids, _) => ids,
         }
     }
 }
@@ -79,21 +112,20 @@ impl Outbox {
             pong: None,
             ping: None,
             replies: VecDeque::new(),
+            beat: false,
             authenticate: None,
             renewals: VecDeque::new(),
             lanes: Default::default(),
             deadlines: BTreeSet::new(),
+            requests: BTreeMap::new(),
             tickets: 0,
             waiting: 0,
             bytes: 0,
             ready_at: None,
+            room_at: None,
+            waited: 0,
             level: Pressure::None,
         }
-    }
-
-    /// Whether there are limits at all.
-    pub(crate) fn is_limited(&self) -> bool {
-        !self.limiter.is_empty()
     }
 
     /// Nothing waits.
@@ -102,6 +134,7 @@ impl Outbox {
             && self.pong.is_none()
             && self.ping.is_none()
             && self.replies.is_empty()
+            && !self.beat
             && self.authenticate.is_none()
             && self.renewals.is_empty()
     }
@@ -111,7 +144,7 @@ impl Outbox {
         self.waiting
     }
 
-    /// Bytes of the messages among them.
+    /// Bytes of them.
     pub(crate) fn waiting_bytes(&self) -> usize {
         self.bytes
     }
@@ -134,6 +167,7 @@ impl Outbox {
         if let Some(deadline) = deadline {
             self.deadlines.insert((deadline, lane, ticket));
         }
+        self.requests.extend(what.requests().iter().map(|id| (*id, (lane, ticket))));
         (self.waiting, self.bytes) = (self.waiting + 1, self.bytes + what.len());
         self.lanes[lane as usize].insert(ticket, Waiting { what, deadline });
     }
@@ -141,6 +175,11 @@ impl Outbox {
     /// Whether something waits in a lane.
     pub(crate) fn has(&self, lane: Lane) -> bool {
         !self.lanes[lane as usize].is_empty()
+    }
+
+    /// The first of a lane.
+    pub(crate) fn first(&self, lane: Lane) -> Option<&Waits> {
+        Some(&self.lanes[lane as usize].first_key_value()?.1.what)
     }
 
     /// The first of a lane, and who has to let it go.
@@ -159,8 +198,32 @@ impl Outbox {
         if let Some(deadline) = deadline {
             self.deadlines.remove(&(deadline, lane, ticket));
         }
+        for id in what.requests() {
+            self.requests.remove(id);
+        }
         (self.waiting, self.bytes) = (self.waiting - 1, self.bytes - what.len());
         Some(what)
+    }
+
+    /// Whether a message that waits makes this request, settled or not.
+    pub(crate) fn names(&self, id: u64) -> bool {
+        self.requests.contains_key(&id)
+    }
+
+    /// A request is settled: if it waits it gives up its place, unless it shares a message with others that are `live`.
+    pub(crate) fn forget(&mut self, id: u64, live: impl Fn(u64) -> bool) {
+        let Some(&(lane, ticket)) = self.requests.get(&id) else { return };
+        let waiting = self.lanes[lane as usize].get(&ticket);
+        if waiting.is_some_and(|waiting| !waiting.what.requests().iter().any(|id| live(*id))) {
+            self.take(lane, ticket);
+        }
+    }
+
+    /// Takes out the first of a lane if its time is over by now. At that very moment it is not, if it can be sent.
+    pub(crate) fn take_late(&mut self, lane: Lane, now: Instant) -> Option<Waits> {
+        let (ticket, waiting) = self.lanes[lane as usize].first_key_value()?;
+        waiting.deadline.filter(|deadline| *deadline < now)?;
+        self.take(lane, *ticket)
     }
 
     /// Takes out a message whose time is over.
@@ -171,16 +234,18 @@ impl Outbox {
 
     /// Earliest moment at which something has to be done.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        [self.ready_at, self.deadlines.first().map(|(at, ..)| *at)].into_iter().flatten().min()
+        [self.ready_at, self.room_at, self.deadlines.first().map(|(at, ..)| *at)].into_iter().flatten().min()
     }
 
     /// The connection is lost: what waited for it, in order. The limits of the next one begin afresh.
     pub(crate) fn lost(&mut self, now: Instant) -> Vec<Waits> {
         self.limiter.reset(now);
-        (self.pong, self.ping, self.authenticate, self.ready_at) = Default::default();
+        (self.pong, self.ping, self.authenticate) = Default::default();
+        (self.beat, self.ready_at, self.room_at) = (false, None, None);
         self.replies.clear();
         self.renewals.clear();
         self.deadlines.clear();
+        self.requests.clear();
         (self.waiting, self.bytes) = (0, 0);
         let [priority, normal] = std::mem::take(&mut self.lanes);
         priority.into_values().chain(normal.into_values()).map(|waiting| waiting.what).collect()

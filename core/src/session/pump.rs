@@ -4,18 +4,19 @@ use super::event::{SendId, Unanswered};
 use super::lease::Queued;
 use super::limiter::Pressure;
 use super::link::{Link, Stage};
-use super::outbox::{Lane, Waits};
+use super::outbox::{Authentication, Lane, Waits};
 use super::requests::{OnDisconnect, What};
 use super::status::State;
 use super::{Mutant, Session, SubscriptionId};
 use crate::protocol::{Ack, Topic, Traffic};
 use std::time::Instant;
 
-/// The next thing to go out.
+/// The next thing to go out. What comes first has the limits first: it lets others pass that spend nothing of what it waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Next {
     Pong,
     Reply,
+    Beat,
     Ping,
     Authenticate,
     Message(Lane),
@@ -24,76 +25,103 @@ enum Next {
     Ask,
 }
 
+/// Which lanes wait for a limit, as bits.
+#[derive(Debug, Clone, Copy, Default)]
+struct Blocked(u8);
+
+impl Next {
+    /// What shares a lane keeps its order: to subscribe again must not overtake the end of the subscription before.
+    fn lane(self) -> u8 {
+        match self {
+            Self::Pong => 1,
+            Self::Reply | Self::Beat => 1 << 1,
+            Self::Ping => 1 << 2,
+            // Nothing passes it: it is the first that a connection hears of us.
+            Self::Authenticate => !0 << 3,
+            Self::Message(Lane::Priority) => 1 << 4,
+            Self::Leave | Self::Renew(_) | Self::Ask => 1 << 5,
+            Self::Message(Lane::Normal) => 1 << 6,
+        }
+    }
+}
+
+impl Blocked {
+    fn block(&mut self, next: Next) {
+        self.0 |= next.lane();
+    }
+
+    fn lets(self, next: Next) -> bool {
+        self.0 & next.lane() == 0
+    }
+}
+
 impl Session {
-    /// Sends what waits and may go now.
+    /// Sends what waits and may go now, and tells how much is left.
     pub(super) fn pump(&mut self, now: Instant) {
+        self.let_all_out(now);
+        self.tell_pressure(now);
+    }
+
+    /// Sends what waits and may go now.
+    pub(super) fn let_all_out(&mut self, now: Instant) {
         let Some(index) = self.current else { return };
         if self.outbox.is_empty() && !self.subscriptions.has_asks() && !self.subscriptions.has_unsaid() {
             self.outbox.ready_at = None;
-            return self.tell_pressure(now);
+            return;
         }
         if !matches!(self.links[index].stage, Stage::Open) {
             return;
         }
         self.outbox.ready_at = None;
-        let limited = self.outbox.is_limited();
         let before = self.links[index].sender.queued();
-        let waited = self.outbox.waiting();
-        if limited && before == 0 {
+        if self.limited && self.links[index].is_flushed() {
             self.outbox.limiter.flushed(now);
         }
-        while let Some(next) = self.next_out() {
+        self.outbox.limiter.begin();
+        let mut blocked = Blocked::default();
+        while let Some(next) = self.next_out(blocked) {
             if let Err(at) = self.let_out(next, index, now) {
-                self.outbox.ready_at = Some(at);
-                break;
+                let ready_at = self.outbox.ready_at.map_or(at, |other| other.min(at));
+                self.outbox.ready_at = Some(ready_at);
+                blocked.block(next);
             }
         }
         if self.links[index].sender.queued() > before {
             self.links[index].encrypt();
         }
-        // Only when something has left: what was refused is longer than the room that there is.
-        if self.refused && self.outbox.waiting() < waited {
-            self.check_room();
-        }
-        self.tell_pressure(now);
     }
 
-    fn next_out(&self) -> Option<Next> {
+    /// The most urgent of what waits and is not blocked.
+    fn next_out(&self, blocked: Blocked) -> Option<Next> {
         let outbox = &self.outbox;
-        if outbox.pong.is_some() {
-            return Some(Next::Pong);
-        }
-        if !outbox.replies.is_empty() {
-            return Some(Next::Reply);
-        }
-        if outbox.ping.is_some() {
-            return Some(Next::Ping);
-        }
-        if outbox.authenticate.is_some() {
-            return Some(Next::Authenticate);
-        }
         let online = self.history.state == State::Online;
-        if online && outbox.has(Lane::Priority) {
-            return Some(Next::Message(Lane::Priority));
-        }
-        if online || self.history.state == State::Restoring {
-            if self.subscriptions.has_unsaid() {
-                return Some(Next::Leave);
-            }
-            if let Some(id) = outbox.renewals.front() {
-                return Some(Next::Renew(*id));
-            }
-            if self.subscriptions.has_asks() {
-                return Some(Next::Ask);
-            }
-        }
-        (online && outbox.has(Lane::Normal)).then_some(Next::Message(Lane::Normal))
+        let restores = online || self.history.state == State::Restoring;
+        let message = |lane| (online && outbox.has(lane)).then_some(Next::Message(lane));
+        let topics = || {
+            let leave = self.subscriptions.has_unsaid().then_some(Next::Leave);
+            let renew = || outbox.renewals.front().map(|id| Next::Renew(*id));
+            let ask = || self.subscriptions.has_asks().then_some(Next::Ask);
+            leave.or_else(renew).or_else(ask)
+        };
+        [
+            outbox.pong.as_ref().map(|_| Next::Pong),
+            outbox.replies.front().map(|_| Next::Reply),
+            outbox.beat.then_some(Next::Beat),
+            outbox.ping.map(|_| Next::Ping),
+            outbox.authenticate.as_ref().map(|_| Next::Authenticate),
+            message(Lane::Priority),
+            restores.then(topics).flatten(),
+            message(Lane::Normal),
+        ]
+        .into_iter()
+        .flatten()
+        .find(|next| blocked.lets(*next))
     }
 
     /// Takes this from the limits' budgets; the moment at which that may be possible if it is not now.
     fn spend(&mut self, traffic: Traffic<'_>, now: Instant) -> Result<(), Instant> {
         let protocol = &self.config.protocol;
-        self.outbox.limiter.try_spend(&mut |limit| protocol.cost(limit, traffic), now)
+        self.outbox.limiter.spend_next(&mut |limit| protocol.cost(limit, traffic), now)
     }
 
     fn let_out(&mut self, next: Next, index: usize, now: Instant) -> Result<(), Instant> {
@@ -109,21 +137,34 @@ impl Session {
             Next::Ping => {
                 self.spend(Traffic::Ping, now)?;
                 if let Some(payload) = self.outbox.ping.take() {
-                    self.links[index].ping(payload);
+                    let link = &mut self.links[index];
+                    link.ping(payload);
+                    link.liveness.released(self.config.pong_timeout, now);
                 }
             }
             Next::Reply => {
                 self.spend(Traffic::Heartbeat, now)?;
                 if let Some((id, text)) = self.outbox.replies.pop_front() {
                     let sent = self.send_own(index, &text);
+                    self.links[index].replied();
                     self.requests.sent(id, sent, now);
                 }
             }
+            Next::Beat => {
+                self.spend(Traffic::Heartbeat, now)?;
+                self.outbox.beat = false;
+                let id = self.requests.next_id();
+                self.text.clear();
+                let ack = self.config.protocol.heartbeat(id, &mut self.text);
+                if ack != Ack::None {
+                    self.heartbeat.sent(id, self.config.heartbeat_timeout, now);
+                }
+                self.send_text(index, id, ack, What::Heartbeat, now);
+            }
             Next::Authenticate => {
                 self.spend(Traffic::Authenticate, now)?;
-                if let Some((id, text)) = self.outbox.authenticate.take() {
-                    let sent = self.send_own(index, &text);
-                    self.requests.sent(id, sent, now);
+                if let Some(authentication) = self.outbox.authenticate.take() {
+                    self.authenticate(authentication, index, now);
                 }
             }
             Next::Leave => self.let_leaves_out(index, now)?,
@@ -135,6 +176,22 @@ impl Session {
             Next::Message(lane) => self.let_message_out(lane, index, now)?,
         }
         Ok(())
+    }
+
+    fn authenticate(&mut self, authentication: Authentication, index: usize, now: Instant) {
+        let Authentication { mut id, text, mut ack, written } = authentication;
+        self.text = text;
+        let taken = self.requests.is_live(id);
+        // The limiter held it back, or the user has named that id since.
+        if written != now || taken {
+            id = if taken { self.requests.next_id() } else { id };
+            self.text.clear();
+            ack = self.config.protocol.authenticate(id, self.clock.wall(now), &mut self.text);
+        }
+        self.send_text(index, id, ack, What::Authenticate, now);
+        if ack == Ack::None {
+            self.begin_restore("authentication sent", now);
+        }
     }
 
     /// Asks the peer for topics, as many as fit in one message.
@@ -160,18 +217,39 @@ impl Session {
         let ids = self.subscriptions.unsaid(self.config.protocol.topics_per_message().max(1));
         let topics: Vec<&Topic> =
             ids.iter().filter_map(|id| self.subscriptions.leaving(*id)).map(|l| &l.topic).collect();
-        let id = self.requests.next_id();
+        // As long as it is not sent it has not taken an id: how often it was tried must not show.
+        let id = self.requests.peek_id();
         self.text.clear();
         let ack = self.config.protocol.unsubscribe(id, &topics, &mut self.text);
         if !self.text.is_empty() {
             self.spend(Traffic::Unsubscribe(ids.len()), now)?;
+            self.requests.next_id();
             self.send_text(index, id, ack, What::Unsubscribe(ids.clone()), now);
         }
         self.subscriptions.said(&ids, ack == Ack::None || self.text.is_empty());
         Ok(())
     }
 
+    /// The time of what is first in a lane may be over, though nobody has looked since.
+    fn drop_late(&mut self, lane: Lane, now: Instant) {
+        loop {
+            if let Some(late) = self.outbox.take_late(lane, now) {
+                if let Waits::Message { id, .. } = late {
+                    self.events.push_back(Queued::Expired { id });
+                }
+                continue;
+            }
+            let Some(first) = self.outbox.first(lane) else { return };
+            let late = first.requests().iter().copied().find(|id| self.requests.is_late(*id, now));
+            let Some(failed) = late.and_then(|id| self.requests.fail(id, Unanswered::Timeout)) else {
+                return;
+            };
+            self.request_failed(failed, now);
+        }
+    }
+
     fn let_message_out(&mut self, lane: Lane, index: usize, now: Instant) -> Result<(), Instant> {
+        self.drop_late(lane, now);
         let protocol = &self.config.protocol;
         let Some((first, limiter)) = self.outbox.first_limited(lane) else { return Ok(()) };
         let requests = &self.requests;
@@ -182,16 +260,16 @@ impl Session {
             };
             match first {
                 Waits::Message { bytes, .. } => protocol.cost(limit, Traffic::Message(bytes.len())),
-                Waits::Request(id) => request(id),
+                Waits::Request { id, .. } => request(id),
                 Waits::Batch(ids, _) => ids.iter().map(request).fold(0, u32::saturating_add),
             }
         };
-        limiter.try_spend(&mut cost, now)?;
+        limiter.spend_next(&mut cost, now)?;
         match self.outbox.pop(lane) {
             Some(Waits::Message { id, kind, bytes, compress }) => {
                 self.links[index].send_users(id, kind, &bytes, compress);
             }
-            Some(Waits::Request(id)) => self.send_request(index, id, now),
+            Some(Waits::Request { id, .. }) => self.send_request(index, id, now),
             Some(Waits::Batch(ids, text)) => self.send_batch(index, &ids, &text, now),
             None => {}
         }
@@ -238,20 +316,21 @@ impl Session {
     }
 
     /// What waited in the lanes when the connection was lost: messages are gone, requests end or wait for the next connection.
-    pub(super) fn empty_outbox(&mut self, now: Instant) -> Vec<SendId> {
-        let mut unsent = Vec::new();
+    pub(super) fn empty_outbox(&mut self, now: Instant) -> (Vec<SendId>, Vec<u64>) {
+        let (mut messages, mut requests) = (Vec::new(), Vec::new());
         for waits in self.outbox.lost(now) {
             match waits {
-                Waits::Message { id, .. } => unsent.push(id),
-                Waits::Request(id) => self.unsent_request(id, now),
-                Waits::Batch(ids, _) => ids.into_iter().for_each(|id| self.unsent_request(id, now)),
+                Waits::Message { id, .. } => messages.push(id),
+                Waits::Request { id, .. } => requests.push(id),
+                Waits::Batch(ids, _) => requests.extend(ids),
             }
         }
         self.tell_pressure(now);
-        unsent
+        (messages, requests)
     }
 
-    fn unsent_request(&mut self, id: u64, now: Instant) {
+    /// A request that waited for the connection that is lost ends, or waits for the next.
+    pub(super) fn unsent_request(&mut self, id: u64, now: Instant) {
         match self.requests.on_disconnect(id) {
             Some(OnDisconnect::Fail) => {
                 if let Some(failed) = self.requests.fail(id, Unanswered::ConnectionLost) {
@@ -272,10 +351,22 @@ impl Session {
         }
     }
 
+    /// A close frame goes out whatever the limits say, but it counts for other sessions on the same account.
+    pub(super) fn spend_close(&mut self, now: Instant) {
+        let protocol = &self.config.protocol;
+        self.outbox.limiter.spend_anyway(&mut |limit| protocol.cost(limit, Traffic::Close), now);
+    }
+
     /// Tells the user when the pressure has another level, and that there is room again if he was refused some.
-    fn tell_pressure(&mut self, now: Instant) {
+    pub(super) fn tell_pressure(&mut self, now: Instant) {
         let waiting = self.outbox.waiting();
         let level = Pressure::of(waiting, self.config.queue_messages);
+        // Only when something has left, or its time has come: what was refused may be longer than the room that there is.
+        let due = self.outbox.room_at.take_if(|at| *at <= now).is_some();
+        let fewer = waiting < std::mem::replace(&mut self.outbox.waited, waiting);
+        if self.refused && (due || fewer) {
+            self.check_room();
+        }
         if level == self.outbox.level {
             return;
         }
@@ -297,11 +388,12 @@ impl Session {
     /// Tells the peer to end a subscription that is to be made anew, and asks for it again once that is confirmed.
     fn let_renewal_out(&mut self, id: SubscriptionId, index: usize, now: Instant) -> Result<(), Instant> {
         let Some(subscription) = self.subscriptions.get(id) else { return Ok(()) };
-        let request = self.requests.next_id();
+        let request = self.requests.peek_id();
         self.text.clear();
         let ack = self.config.protocol.unsubscribe(request, &[&subscription.topic], &mut self.text);
         if !self.text.is_empty() {
             self.spend(Traffic::Unsubscribe(1), now)?;
+            self.requests.next_id();
             self.send_text(index, request, ack, What::Renew(id), now);
             self.subscriptions.renews(id, request);
         }
@@ -317,6 +409,10 @@ impl Link {
     pub(crate) fn send_users(&mut self, id: SendId, kind: crate::ws::Kind, bytes: &[u8], compress: bool) {
         if self.sender.queued() == 0 {
             self.users.clear();
+        } else if self.users.len() >= 1024 && self.users.len().is_power_of_two() {
+            // Something always waits: find out what does not any more.
+            let first = self.sender.messages() - self.sender.unwritten().whole;
+            self.users.retain(|(ordinal, _)| *ordinal + 1 >= first);
         }
         self.users.push_back((self.sender.messages(), id));
         self.sender.message(kind, bytes, compress);

@@ -1,6 +1,7 @@
 //! Requests that wait for their answers, the session's own among them. Each is settled exactly once.
 
 use super::event::{SubscriptionId, Unanswered};
+use super::outbox::Lane;
 use super::output::ConnId;
 use crate::ws::sender::Unwritten;
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,13 +39,21 @@ pub(crate) struct Requests {
     live: BTreeMap<u64, Live>,
     /// Those of the session's own requests, and those of the user's.
     deadlines: [BTreeSet<(Instant, u64)>; 2],
-    /// Those that wait for a connection.
-    held: BTreeSet<u64>,
+    /// Those that wait for a connection, in the order in which they were made, which is not that of ids that the user chose.
+    held: BTreeSet<(u64, u64)>,
+    /// How many were made.
+    made: u64,
 }
+
+/// Ids of the user's below this are left out by the session for good: it counts on from the largest. It never counts this far, so that
+/// larger ones are out of its way.
+const COUNTED: u64 = 1 << 52;
 
 #[derive(Debug)]
 pub(crate) struct Live {
     pub(crate) what: What,
+    /// Its number among all that were made.
+    made: u64,
     deadline: Instant,
     on_disconnect: OnDisconnect,
     /// Kept only if it may be sent later, or again.
@@ -78,6 +87,7 @@ pub(crate) enum What {
 pub(crate) struct Kept {
     pub(crate) method: String,
     pub(crate) text: String,
+    pub(crate) lane: Lane,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -98,14 +108,20 @@ pub(crate) struct Failed {
 }
 
 impl Requests {
-    /// An id that no request of this session had before, and none that the user named has now.
+    /// An id that no request of this session had before, those that the user named included: a late answer to one of them must not be
+    /// taken for an answer to another.
     pub(crate) fn next_id(&mut self) -> u64 {
-        loop {
-            self.last_id += 1;
-            if !self.live.contains_key(&self.last_id) {
-                return self.last_id;
-            }
+        self.last_id = self.peek_id();
+        self.last_id
+    }
+
+    /// The one that [`next_id`](Self::next_id) would give.
+    pub(crate) fn peek_id(&self) -> u64 {
+        let mut id = self.last_id + 1;
+        while self.live.contains_key(&id) {
+            id += 1;
         }
+        id
     }
 
     /// Whether a request with this id is unsettled.
@@ -126,17 +142,22 @@ impl Requests {
         kept: Option<Kept>,
     ) {
         let kept = kept.map(Box::new);
+        if id < COUNTED {
+            self.last_id = self.last_id.max(id);
+        }
+        self.made += 1;
+        let made = self.made;
         self.deadlines[usize::from(what == What::User)].insert((deadline, id));
         self.live.insert(
             id,
-            Live { what, deadline, on_disconnect, kept, sent: None, resent: false, per_topic: false },
+            Live { what, made, deadline, on_disconnect, kept, sent: None, resent: false, per_topic: false },
         );
     }
 
     /// It goes out now, as this data message of that connection.
     pub(crate) fn sent(&mut self, id: u64, (conn, ordinal): (ConnId, u64), now: Instant) {
-        self.held.remove(&id);
         if let Some(live) = self.live.get_mut(&id) {
+            self.held.remove(&(live.made, id));
             live.sent = Some(Sent { conn, ordinal, at: now });
         }
     }
@@ -152,9 +173,19 @@ impl Requests {
         self.live.get(&id).is_some_and(|live| live.per_topic)
     }
 
+    /// Whether the time of an unsettled one is over.
+    pub(crate) fn is_late(&self, id: u64, now: Instant) -> bool {
+        self.live.get(&id).is_some_and(|live| live.deadline <= now)
+    }
+
+    /// What is kept of one.
+    pub(crate) fn kept(&self, id: u64) -> Option<&Kept> {
+        self.live.get(&id)?.kept.as_deref()
+    }
+
     /// The method of one whose text is kept.
     pub(crate) fn method(&self, id: u64) -> Option<&str> {
-        Some(&self.live.get(&id)?.kept.as_ref()?.method)
+        Some(&self.kept(id)?.method)
     }
 
     /// What was kept of one that is to be sent.
@@ -185,19 +216,19 @@ impl Requests {
 
     /// It waits for a connection.
     pub(crate) fn hold(&mut self, id: u64) {
-        self.held.insert(id);
+        self.held.extend(self.live.get(&id).map(|live| (live.made, id)));
     }
 
     /// The first that waits for a connection; it does not any more.
     pub(crate) fn take_held(&mut self) -> Option<u64> {
-        self.held.pop_first()
+        self.held.pop_first().map(|(_, id)| id)
     }
 
     /// Takes it out: it is answered, or cancelled.
     pub(crate) fn settle(&mut self, id: u64) -> Option<Live> {
         let live = self.live.remove(&id)?;
         self.deadlines[usize::from(live.what == What::User)].remove(&(live.deadline, id));
-        self.held.remove(&id);
+        self.held.remove(&(live.made, id));
         Some(live)
     }
 
@@ -246,12 +277,17 @@ impl Requests {
         let first_unsent = messages - unwritten.whole;
         let mut failed = Vec::new();
         for (&id, live) in &mut self.live {
+            if live.what != What::User && live.sent.is_none() {
+                // It waited for the limiter, and was for this connection alone.
+                failed.push(id);
+                continue;
+            }
             let Some(sent) = live.sent.take_if(|sent| sent.conn == conn) else { continue };
             let left = sent.ordinal < first_unsent;
             live.resent |= left;
             match live.on_disconnect {
-                OnDisconnect::Resend => _ = self.held.insert(id),
-                OnDisconnect::Hold if !left => _ = self.held.insert(id),
+                OnDisconnect::Resend => _ = self.held.insert((live.made, id)),
+                OnDisconnect::Hold if !left => _ = self.held.insert((live.made, id)),
                 _ => failed.push(id),
             }
         }

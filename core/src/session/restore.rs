@@ -3,12 +3,13 @@
 use super::event::{Gap, GapCause, OwnedOutcome, Unanswered};
 use super::lease::Queued;
 use super::link::Link;
-use super::outbox::{Lane, Waits};
-use super::requests::{Failed, Live, OnDisconnect, What};
+use super::outbox::Authentication;
+use super::outbox::Waits;
+use super::requests::{Failed, Live, What};
 use super::status::State;
 use super::{Epoch, Mutant, RequestId, Session, SubscriptionId};
 use crate::error::{Error, Refusal, Timeout};
-use crate::protocol::{Ack, Fault, RpcError};
+use crate::protocol::{Fault, RpcError};
 use crate::ws::Kind;
 use crate::ws::deflate::{Deflater, Inflater};
 use crate::ws::handshake::Upgraded;
@@ -39,18 +40,11 @@ impl Session {
             return self.begin_restore("connected", now);
         }
         self.history.set(State::Authenticating, "connected", now);
-        if ack != Ack::None {
-            let deadline = now + self.config.request_timeout;
-            self.requests.insert(id, What::Authenticate, deadline, OnDisconnect::Fail, None);
-        }
-        self.outbox.authenticate = Some((id, text));
+        self.outbox.authenticate = Some(Authentication { id, text, ack, written: now });
         self.pump(now);
-        if ack == Ack::None {
-            self.begin_restore("authentication sent", now);
-        }
     }
 
-    fn begin_restore(&mut self, why: &str, now: Instant) {
+    pub(super) fn begin_restore(&mut self, why: &str, now: Instant) {
         self.history.set(State::Restoring, why, now);
         self.subscriptions.restore(now);
         if self.is(Mutant::SkipRestore) {
@@ -70,7 +64,7 @@ impl Session {
         }
         let Some(upgraded) = self.upgraded.take() else { return };
         self.history.set(State::Online, "restored", now);
-        (self.failures, self.was_online) = (0, true);
+        (self.failures, self.was_online, self.direct) = (0, true, !self.limited);
         self.stable_at = Some(now + self.config.stable_after);
         let resumed = self.stats.connections > 1;
         let lost = self.alive_until.take();
@@ -88,7 +82,9 @@ impl Session {
         let Some(index) = self.current else { return };
         while let Some(id) = self.requests.take_held() {
             if self.limited {
-                self.outbox.push(Lane::Normal, Waits::Request(id), None);
+                let kept = self.requests.kept(id).map(|kept| (kept.lane, kept.text.len()));
+                let Some((lane, len)) = kept else { continue };
+                self.outbox.push(lane, Waits::Request { id, len }, None);
             } else {
                 self.send_request(index, id, now);
             }
@@ -238,6 +234,7 @@ impl Session {
     pub(super) fn request_failed(&mut self, failed: Failed, now: Instant) {
         let Failed { id, what, maybe_sent, why } = failed;
         let late = why == Unanswered::Timeout;
+        self.outbox.forget(id, |id| self.requests.is_users(id));
         match what {
             What::User if self.watched.remove(&RequestId(id)) => {
                 let outcome =

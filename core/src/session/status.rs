@@ -44,6 +44,8 @@ pub struct Transition {
 pub struct Status {
     /// Its state.
     pub state: State,
+    /// Why it is in it, or what it waits for there.
+    pub why: String,
     /// How long it has been in it.
     pub age: Duration,
     /// The epoch of the newest connection; 0 before the first.
@@ -81,6 +83,7 @@ pub struct Stats {
 #[derive(Debug)]
 pub(crate) struct History {
     pub(crate) state: State,
+    why: String,
     since: Instant,
     transitions: VecDeque<Transition>,
 }
@@ -89,18 +92,29 @@ impl History {
     const KEPT: usize = 32;
 
     pub(crate) fn new(now: Instant) -> Self {
-        Self { state: State::Idle, since: now, transitions: VecDeque::new() }
+        Self {
+            state: State::Idle,
+            why: "not polled yet".to_owned(),
+            since: now,
+            transitions: VecDeque::new(),
+        }
     }
 
+    /// The state is `to`. If it was that already, what changes is only why.
     pub(crate) fn set(&mut self, to: State, why: impl Into<String>, now: Instant) {
+        self.why = why.into();
         if self.state == to {
             return;
         }
         if self.transitions.len() == Self::KEPT {
             self.transitions.pop_front();
         }
-        self.transitions.push_back(Transition { at: now, from: self.state, to, why: why.into() });
+        self.transitions.push_back(Transition { at: now, from: self.state, to, why: self.why.clone() });
         (self.state, self.since) = (to, now);
+    }
+
+    pub(crate) fn why(&self) -> String {
+        self.why.clone()
     }
 
     pub(crate) fn age(&self, now: Instant) -> Duration {

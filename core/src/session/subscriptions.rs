@@ -13,91 +13,14 @@
 //! is in `leaving`.
 
 use super::event::{Epoch, Gap, GapCause, SubscriptionId};
-use super::overflow::Overflow;
 use super::resync::Damper;
-use super::sequence::{SequenceRule, Tracker};
-use super::watch::{Silence, Step, Watch};
+use super::sequence::Tracker;
+use super::topic::{SubscribeOptions, SubscriptionInfo, SubscriptionState};
+use super::watch::{Silence, Step};
 use crate::protocol::Topic;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Instant;
-
-/// State of a subscription.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum SubscriptionState {
-    /// It waits for a connection, or for its turn on it.
-    Waiting,
-    /// The peer was asked.
-    Pending,
-    /// In force.
-    Confirmed,
-    /// The peer refused, or did not answer in time. It is asked again, alone, after a while.
-    Rejected,
-    /// The last reference is gone; the peer has not confirmed yet that it ends.
-    Unsubscribing,
-    /// It was in force, and is made anew: messages were missing, or none came for too long.
-    Stale,
-}
-
-/// How a topic is to be subscribed to.
-#[derive(Debug, Clone, PartialEq, Default)]
-#[non_exhaustive]
-pub struct SubscribeOptions {
-    /// Topics of higher priority are asked for, and restored, first. Default 0.
-    pub priority: u8,
-    /// What to do when no message of it comes for long. Default `None`: silence means nothing.
-    pub watch: Option<Watch>,
-    /// How its messages are numbered. Default `None`: as the protocol says ([`Protocol::tracker`](crate::Protocol::tracker)).
-    pub sequence: Option<SequenceRule>,
-    /// What to do with its messages when the user of a spawned session is too slow. Default [`Overflow::Block`]: nothing is lost, and the
-    /// connection is not read meanwhile.
-    pub overflow: Overflow,
-}
-
-impl SubscribeOptions {
-    /// Asked for, and restored, before those of lower priority.
-    pub fn priority(self, priority: u8) -> Self {
-        Self { priority, ..self }
-    }
-
-    /// What to do when no message of it comes for long.
-    pub fn watch(self, watch: Watch) -> Self {
-        Self { watch: Some(watch), ..self }
-    }
-
-    /// How its messages are numbered.
-    pub fn sequence(self, rule: SequenceRule) -> Self {
-        Self { sequence: Some(rule), ..self }
-    }
-
-    /// What to do with its messages when the user is too slow.
-    pub fn overflow(self, overflow: Overflow) -> Self {
-        Self { overflow, ..self }
-    }
-}
-
-/// A subscription, as it stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct SubscriptionInfo<'a> {
-    /// Its id.
-    pub id: SubscriptionId,
-    /// Its topic's name.
-    pub topic: &'a str,
-    /// Its state.
-    pub state: SubscriptionState,
-    /// Since when it has been in it.
-    pub since: Instant,
-    /// How often it was subscribed to and not unsubscribed from.
-    pub references: u32,
-    /// When its last message came, on whichever connection.
-    pub last_message: Option<Instant>,
-    /// Why it was rejected the last time, if it was not confirmed since.
-    pub reason: Option<&'a str>,
-    /// When it is asked for again, if it was rejected.
-    pub retry_at: Option<Instant>,
-}
 
 #[derive(Debug, Default)]
 pub(crate) struct Subscriptions {
@@ -502,11 +425,26 @@ impl Subscriptions {
             if std::mem::take(&mut subscription.live) {
                 subscription.gap.get_or_insert((epoch, since, GapCause::Reconnect));
             }
+            if let Some((.., cause)) = &mut subscription.gap {
+                // Whatever it began with, another connection is what ends it.
+                *cause = GapCause::Reconnect;
+            }
             (subscription.turn, subscription.tracker) = (None, None);
             subscription.silence.stop();
             subscription.watched = false;
             (subscription.restores, subscription.asked) = (false, 0);
             subscription.set(SubscriptionState::Waiting, now);
+        }
+    }
+
+    /// It was in force, and is to be made anew: what the server sends from the last message on until then may be missed. That is told once
+    /// it is in force again.
+    pub(crate) fn missed(&mut self, id: SubscriptionId, epoch: Epoch, cause: GapCause) {
+        let Some(subscription) = self.all.get_mut(&id) else { return };
+        if subscription.state == SubscriptionState::Confirmed {
+            let since = subscription.heard();
+            subscription.gap.get_or_insert((epoch, since, cause));
+            subscription.live = false;
         }
     }
 

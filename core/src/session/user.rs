@@ -7,9 +7,10 @@ use super::outbox::{Lane, Waits};
 use super::overflow::Overflow;
 use super::requests::{Kept, OnDisconnect, RequestOptions, What};
 use super::status::State;
-use super::subscriptions::{SubscribeOptions, Subscription};
+use super::subscriptions::Subscription;
+use super::topic::SubscribeOptions;
 use crate::message::Message;
-use crate::protocol::{OwnedRpcError, Request, Topic, Traffic, Unsupported};
+use crate::protocol::{OwnedRpcError, Request, Topic, Unsupported};
 use crate::ws::CloseCode;
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -111,12 +112,9 @@ impl Session {
         options: SendOptions,
         now: Instant,
     ) -> Result<SendId, SendError> {
-        let (State::Online, Some(index)) = (self.history.state, self.current) else {
-            return Err(self.refusal());
+        let (true, Some(index)) = (self.direct, self.current) else {
+            return self.send_limited(message, &options, now);
         };
-        if self.limited {
-            return self.send_limited(index, message, &options, now);
-        }
         let link = &mut self.links[index];
         if link.sender.queued() + message.len() > self.config.send_buffer
             && link.is_full(message.len(), self.config.send_buffer)
@@ -124,20 +122,26 @@ impl Session {
             self.refused = true;
             return Err(SendError::Full);
         }
-        // What waits already may wait for a socket that takes nothing: the time of that is to be counted.
-        self.wake_known &= link.sender.queued() == 0;
+        // The socket may take nothing: the time of that is to be counted, also where nothing else is to be waited for.
+        if link.sender.queued() == 0 {
+            self.wake_known = false;
+        }
         link.sender.message(message.kind(), message.as_bytes(), options.compress);
         self.last_send += 1;
         Ok(SendId(self.last_send))
     }
 
+    /// What is not sent at once: it waits for its turn, or is refused.
+    #[cold]
     fn send_limited(
         &mut self,
-        index: usize,
         message: Message<'_>,
         options: &SendOptions,
         now: Instant,
     ) -> Result<SendId, SendError> {
+        let (State::Online, Some(index)) = (self.history.state, self.current) else {
+            return Err(self.refusal());
+        };
         self.check_queue(index, message.len())?;
         self.last_send += 1;
         let id = SendId(self.last_send);
@@ -149,19 +153,22 @@ impl Session {
         };
         let timeout = options.timeout.unwrap_or(self.config.queue_timeout).min(super::config::MAX_TIME);
         self.outbox.push(options.lane(), waits, Some(now + timeout));
-        self.pump(now);
-        if self.may_not_wait(options.lane()) {
+        if self.has_to_wait(options.lane(), now) {
             self.last_send -= 1;
             return Err(SendError::Full);
         }
         Ok(id)
     }
 
-    /// Takes back what was just put in a lane, if it has to wait there and nothing may.
-    fn may_not_wait(&mut self, lane: Lane) -> bool {
+    /// Sends what was just put in a lane. True if it has to wait there and nothing may: then it is taken back.
+    fn has_to_wait(&mut self, lane: Lane, now: Instant) -> bool {
+        self.let_all_out(now);
         let none = self.config.queue_messages == 0 || self.config.queue_bytes == 0;
         let waits = none && self.outbox.pop(lane).is_some();
-        self.refused |= waits;
+        if waits {
+            (self.refused, self.outbox.room_at) = (true, self.outbox.ready_at);
+        }
+        self.tell_pressure(now);
         waits
     }
 
@@ -200,7 +207,9 @@ impl Session {
     ) -> Result<RequestId, SendError> {
         let online = self.may_request(1, &options)?;
         let id = match options.id {
-            Some(id) if self.requests.is_live(id) => return Err(SendError::DuplicateId(id)),
+            Some(id) if self.requests.is_live(id) || self.outbox.names(id) => {
+                return Err(SendError::DuplicateId(id));
+            }
             Some(id) => id,
             None => self.requests.next_id(),
         };
@@ -214,9 +223,8 @@ impl Session {
             match online {
                 None => self.requests.hold(id),
                 Some(_) if self.limited => {
-                    self.outbox.push(options.lane(), Waits::Request(id), None);
-                    self.pump(now);
-                    if self.may_not_wait(options.lane()) {
+                    self.outbox.push(options.lane(), Waits::Request { id, len: text.len() }, None);
+                    if self.has_to_wait(options.lane(), now) {
                         self.requests.settle(id);
                         taken = Err(SendError::Full);
                     }
@@ -265,8 +273,7 @@ impl Session {
             None => ids.iter().for_each(|id| self.requests.hold(*id)),
             Some(_) if self.limited => {
                 self.outbox.push(options.lane(), Waits::Batch(ids.clone(), batch), None);
-                self.pump(now);
-                if self.may_not_wait(options.lane()) {
+                if self.has_to_wait(options.lane(), now) {
                     ids.iter().for_each(|id| _ = self.requests.settle(*id));
                     return Err(SendError::Full);
                 }
@@ -297,7 +304,8 @@ impl Session {
     fn insert_request(&mut self, id: u64, method: &str, text: &str, options: &RequestOptions, now: Instant) {
         let timeout = options.timeout.unwrap_or(self.config.request_timeout).min(super::config::MAX_TIME);
         let keep = self.limited || options.on_disconnect != OnDisconnect::Fail;
-        let kept = keep.then(|| Kept { method: method.to_owned(), text: text.to_owned() });
+        let kept =
+            keep.then(|| Kept { method: method.to_owned(), text: text.to_owned(), lane: options.lane() });
         self.requests.insert(id, What::User, now + timeout, options.on_disconnect, kept);
     }
 
@@ -331,6 +339,8 @@ impl Session {
         match self.requests.fail(id.0, Unanswered::Cancelled) {
             Some(failed) => {
                 self.request_failed(failed, now);
+                // If it waited for the limiter, those behind it may go.
+                self.pump(now);
                 true
             }
             None => false,
@@ -401,8 +411,8 @@ impl Session {
         self.current.is_some() && matches!(self.history.state, State::Online | State::Restoring)
     }
 
-    /// Drops the current connection, if there is one, and makes another at once. Subscriptions are restored on it. What had arrived is
-    /// told first. Does nothing while an attempt is under way.
+    /// Drops the current connection, if there is one, and makes another at once, or as soon as `Config::flap_budget` and `Config::cooldown`
+    /// allow it. Subscriptions are restored on it. What had arrived is told first. Does nothing while an attempt is under way.
     pub fn reconnect(&mut self, now: Instant) {
         self.calm = false;
         if self.closing || self.history.state == State::Closed {
@@ -411,7 +421,7 @@ impl Session {
         if self.current.is_some() {
             self.renew = true;
         } else if self.retry_at.is_some() {
-            self.retry_at = Some(now);
+            self.retry_at = Some(self.flaps.as_ref().map_or(now, |flaps| flaps.earliest(now)));
         }
     }
 
@@ -422,17 +432,14 @@ impl Session {
         if self.closing || self.history.state == State::Closed {
             return;
         }
-        (self.closing, self.renew, self.notice) = (true, false, None);
+        (self.closing, self.renew, self.notice, self.direct) = (true, false, None, false);
         self.settle_all(now);
         self.drop_waiting(now);
         self.retry_at = None;
         match self.current {
             Some(index) if matches!(self.links[index].stage, Stage::Open) => {
                 let deadline = now + self.config.close_timeout;
-                // Whatever the limits say, but it counts for other sessions on the same account.
-                let protocol = &self.config.protocol;
-                let mut cost = |limit: &str| protocol.cost(limit, Traffic::Close);
-                self.outbox.limiter.spend_anyway(&mut cost, now);
+                self.spend_close(now);
                 self.links[index].close(code, reason, deadline);
                 self.history.set(State::Closing, "closed by the user", now);
             }

@@ -18,6 +18,7 @@
 //!   the resubscribe that the watch asked for, nor the start on the connection that it asked for, begins it all anew.
 
 use super::config::MAX_TIME;
+use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 
 /// What to do when no data comes: opt-in, for a connection or for a topic.
@@ -43,7 +44,8 @@ impl Watch {
 }
 
 /// What is done about silence, from cheap to dear.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Step {
     /// A ping. If it is not answered in time, the connection is dead.
     Probe,

@@ -3,13 +3,13 @@
 use super::Session;
 use super::event::{Gap, GapCause, SubscriptionId};
 use super::lease::Queued;
+use super::link::Stage;
 use super::liveness::Beat;
 use super::requests::{OnDisconnect, What};
 use super::status::State;
-use super::subscriptions::SubscriptionState;
+use super::topic::SubscriptionState;
 use super::watch::Step;
 use crate::error::{Error, Recovery, Timeout};
-use crate::protocol::Ack;
 use std::time::Instant;
 
 /// Answers of ours to heartbeats whose own answers are awaited; whatever they are, nobody is told.
@@ -19,7 +19,7 @@ impl Session {
     /// A connection is there.
     pub(super) fn start_watches(&mut self, now: Instant) {
         self.heartbeat.start(self.config.heartbeat_interval, now);
-        self.last_data = now;
+        (self.last_data, self.last_message) = (now, now);
         if let Some(watch) = self.config.data_watch {
             self.data.start(watch, now);
         }
@@ -32,6 +32,11 @@ impl Session {
         self.overdue = None;
     }
 
+    /// The connection that is watched: one that is being closed may be as silent as it likes.
+    pub(super) fn watched(&self) -> Option<usize> {
+        self.current.filter(|index| matches!(self.links[*index].stage, Stage::Open))
+    }
+
     /// Earliest moment at which one of them has something to do.
     pub(super) fn watches_deadline(&self) -> Option<Instant> {
         let deadlines = [self.heartbeat.deadline(), self.data.deadline(), self.subscriptions.deadline()];
@@ -40,11 +45,11 @@ impl Session {
 
     /// Deals with what is due.
     pub(super) fn run_watches(&mut self, now: Instant) {
-        let Some(index) = self.current else { return };
+        let Some(index) = self.watched() else { return };
         if let Some(timeout) = self.overdue.take() {
             return self.failed(index, Error::Timeout(timeout), now);
         }
-        match self.heartbeat.check(self.config.heartbeat_timeout, Some(self.last_data), now) {
+        match self.heartbeat.check(self.config.heartbeat_timeout, Some(self.last_message), now) {
             Beat::Wait => {}
             Beat::Send => self.send_heartbeat(now),
             Beat::Dead => return self.failed(index, Error::Timeout(Timeout::Heartbeat), now),
@@ -56,6 +61,7 @@ impl Session {
                 Step::Probe => self.probe(now),
                 Step::Resubscribe => {
                     for id in self.subscriptions.ids() {
+                        self.subscriptions.missed(id, self.epoch, GapCause::Silence);
                         self.resync(id, now);
                     }
                 }
@@ -79,7 +85,10 @@ impl Session {
         self.events.push_back(Queued::Stale { subscription, silence, step, epoch: self.epoch });
         match step {
             Step::Probe => self.probe(now),
-            Step::Resubscribe => self.resync(id, now),
+            Step::Resubscribe => {
+                self.subscriptions.missed(id, self.epoch, GapCause::Silence);
+                self.resync(id, now);
+            }
             Step::Reconnect => self.failed(index, Error::Timeout(Timeout::Data), now),
         }
         step == Step::Reconnect
@@ -90,6 +99,7 @@ impl Session {
         let Some(index) = self.current else { return };
         if let Some(payload) = self.links[index].liveness.probe(self.config.pong_timeout, now) {
             self.outbox.ping = Some(payload);
+            self.links[index].liveness.hold();
             self.pump(now);
         }
     }
@@ -156,18 +166,10 @@ impl Session {
         if !matches!(self.history.state, State::Online | State::Restoring) {
             return;
         }
-        let id = self.requests.next_id();
         let mut text = String::new();
-        let ack = self.config.protocol.heartbeat(id, &mut text);
-        if text.is_empty() {
-            return;
-        }
-        if ack != Ack::None {
-            self.heartbeat.sent(id, self.config.heartbeat_timeout, now);
-            let deadline = now + self.config.request_timeout;
-            self.requests.insert(id, What::Heartbeat, deadline, OnDisconnect::Fail, None);
-        }
-        self.outbox.reply(id, text);
+        self.config.protocol.heartbeat(self.requests.peek_id(), &mut text);
+        // One that still waits for the limiter is enough.
+        self.outbox.beat = !text.is_empty();
         self.pump(now);
     }
 

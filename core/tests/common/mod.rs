@@ -3,7 +3,10 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of this")]
 #![allow(clippy::unwrap_used, reason = "in tests, a panic is the report")]
 
-use everwire_core::{Clock, Config, ConnId, Disconnect, Output, OwnedEvent, Session};
+use everwire_core::protocol::{Ack, Fault, Inbound, Unsupported};
+use everwire_core::{
+    Clock, Config, ConnId, Disconnect, Output, OwnedEvent, Protocol, Recovery, Request, Session, Topic,
+};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -372,4 +375,165 @@ pub fn ends(test: impl FnOnce() + Send + 'static) {
         Err(std::sync::mpsc::RecvTimeoutError::Timeout) => panic!("it does not end"),
         _ => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
     }
+}
+
+/// In what time the newest `Lost` or `AttemptFailed` says that the next attempt begins; `None` if there is none.
+pub fn retry_in(h: &Harness) -> Option<Duration> {
+    let retry_at = h.events.iter().rev().find_map(|event| match event {
+        OwnedEvent::Lost { retry_at, .. } | OwnedEvent::AttemptFailed { retry_at, .. } => Some(*retry_at),
+        _ => None,
+    });
+    retry_at.expect("something failed").map(|at| at - h.now)
+}
+
+/// The handshake is refused: status line, and headers if there are any.
+pub fn refuse(h: &mut Harness, conn: usize, status: &str) {
+    h.connect(conn);
+    h.feed_silently(conn, format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n").as_bytes());
+}
+
+/// A protocol in lines. The client says `auth 1`, `sub 2 a,b`, `unsub 3 a`; the server `ok 1`, `no 1`, and
+/// `notice reconnect`, `notice reauthenticate`, `notice stop`, `notice wait 60`, `notice hello`; the rest is data.
+#[derive(Debug, Clone)]
+pub struct Lines {
+    /// Whether it authenticates.
+    pub auth: bool,
+    pub recovery: fn(Fault<'_>) -> Option<Recovery>,
+}
+
+impl Default for Lines {
+    fn default() -> Self {
+        Self { auth: false, recovery: |_| None }
+    }
+}
+
+impl Protocol for Lines {
+    fn classify<'m>(&self, text: &'m str) -> Inbound<'m> {
+        let (verb, rest) = text.split_once(' ').unwrap_or((text, ""));
+        match (verb, rest.parse()) {
+            ("ok", Ok(id)) => Inbound::Response { id, result: Ok(rest) },
+            ("no", Ok(id)) => Inbound::Response { id, result: Err(rest) },
+            ("notice", _) => {
+                let recovery = match rest.split_once(' ').unwrap_or((rest, "")) {
+                    ("reconnect", _) => Some(Recovery::Reconnect),
+                    ("reauthenticate", _) => Some(Recovery::Reauthenticate),
+                    ("stop", _) => Some(Recovery::Stop),
+                    ("wait", time) => Some(Recovery::Backoff(secs(time.parse().unwrap()))),
+                    _ => None,
+                };
+                Inbound::Notice { text: rest, recovery }
+            }
+            _ => Inbound::data(None),
+        }
+    }
+
+    fn authenticate(&self, id: u64, _: SystemTime, out: &mut String) -> Ack {
+        if self.auth {
+            *out = format!("auth {id}");
+        }
+        Ack::Response
+    }
+
+    fn request(&self, id: u64, request: &Request<'_>, out: &mut String) -> Result<(), Unsupported> {
+        *out = format!("ask {id} {}", request.method);
+        Ok(())
+    }
+
+    fn topics_per_message(&self) -> usize {
+        10
+    }
+
+    fn subscribe(&self, id: u64, topics: &[&Topic], out: &mut String) -> Ack {
+        *out = format!("sub {id} {}", topics.iter().map(|topic| topic.name()).collect::<Vec<_>>().join(","));
+        Ack::Response
+    }
+
+    fn unsubscribe(&self, id: u64, topics: &[&Topic], out: &mut String) -> Ack {
+        *out =
+            format!("unsub {id} {}", topics.iter().map(|topic| topic.name()).collect::<Vec<_>>().join(","));
+        Ack::Response
+    }
+
+    fn confirms(&self, _: &str, _: &Topic) -> bool {
+        true
+    }
+
+    fn recovery(&self, fault: Fault<'_>) -> Option<Recovery> {
+        (self.recovery)(fault)
+    }
+}
+
+/// Answers all that a client of [`Lines`] asked on a connection with `ok`.
+pub fn grant(h: &mut Harness, conn: usize) {
+    let mut seen = 0;
+    // The answer to one may lead to the next.
+    while let Some(text) = h.texts(conn).get(seen) {
+        let id = text.split(' ').nth(1).expect("an id").to_owned();
+        h.feed(conn, &self::text(&format!("ok {id}")));
+        seen += 1;
+    }
+}
+
+/// The events since the last call, in short: one line each.
+pub fn brief(h: &mut Harness) -> Vec<String> {
+    h.told().iter().map(in_short).collect()
+}
+
+/// An event in short. A notification is `channel:data`, with a `?` before it if it belongs to no subscription.
+pub fn in_short(event: &OwnedEvent) -> String {
+    use everwire_core::OwnedOutcome::{Answered, NotSent, SentUnknown};
+    match event {
+        OwnedEvent::Online { resumed, .. } => format!("online {resumed}"),
+        OwnedEvent::Message { message, subscription, .. } => {
+            let text = message.to_text().unwrap();
+            let json: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
+            let Some(channel) = json["params"]["channel"].as_str() else { return format!("message {text}") };
+            let stray = if subscription.is_none() { "?" } else { "" };
+            format!("{stray}{channel}:{}", json["params"]["data"])
+        }
+        OwnedEvent::Response { id, outcome } => match outcome {
+            Answered(Ok(result)) => format!("{} = {result}", id.as_u64()),
+            Answered(Err(error)) => format!("{} refused: {error}", id.as_u64()),
+            NotSent(why) => format!("{} not sent: {why:?}", id.as_u64()),
+            SentUnknown(why) => format!("{} unknown: {why:?}", id.as_u64()),
+        },
+        OwnedEvent::Subscribed { topic, .. } => format!("+{topic}"),
+        OwnedEvent::Rejected { topic, reason, .. } => format!("-{topic}: {reason}"),
+        OwnedEvent::Gap(gap) => {
+            let names: Vec<&str> = gap.topics.iter().map(|(_, name)| &**name).collect();
+            format!("gap {} {:?}", names.join(","), gap.cause)
+        }
+        OwnedEvent::Authenticated { .. } => "authenticated".to_owned(),
+        OwnedEvent::Request { id, method, params, .. } => format!("asked {id} {method} {params:?}"),
+        OwnedEvent::Stale { subscription, silence, step, .. } => {
+            let topic = subscription.as_ref().map_or("-", |(_, topic)| topic);
+            format!("stale {topic} {silence:?} {step:?}")
+        }
+        OwnedEvent::Pong { rtt, .. } => format!("pong {rtt:?}"),
+        OwnedEvent::Lost { error, .. } => format!("lost: {error}"),
+        OwnedEvent::Closed { error } => format!("closed {:?}", error.as_ref().map(ToString::to_string)),
+        other => format!("{other:?}"),
+    }
+}
+
+/// What the client wrote on a connection, in short: methods of calls, with their channels; batches in brackets; other texts as they are.
+pub fn wire(h: &Harness, conn: usize) -> Vec<String> {
+    fn call(json: &serde_json::Value) -> Option<String> {
+        if let Some(calls) = json.as_array() {
+            return Some(format!("[{}]", calls.iter().filter_map(call).collect::<Vec<_>>().join(" ")));
+        }
+        let method = json["method"].as_str()?;
+        let channels = json["params"]["channels"].as_array().into_iter().flatten();
+        let channels: Vec<&str> = channels.filter_map(|channel| channel.as_str()).collect();
+        Some(if channels.is_empty() { method.into() } else { format!("{method} {}", channels.join(",")) })
+    }
+    let texts = h.texts(conn).into_iter();
+    texts.map(|text| serde_json::from_str(&text).ok().as_ref().and_then(call).unwrap_or(text)).collect()
+}
+
+/// The id of the last call of a method on a connection.
+pub fn last_id(h: &Harness, conn: usize, method: &str) -> u64 {
+    let texts = h.texts(conn).into_iter().rev();
+    let mut calls = texts.filter_map(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
+    calls.find(|call| call["method"] == method).and_then(|call| call["id"].as_u64()).expect("such a call")
 }

@@ -7,6 +7,7 @@ use super::settings::Settings;
 use super::units::{Size, Time, parse_size, parse_time};
 use super::validate::{Range, Unit};
 use super::{Config, ConfigError, Endpoint};
+use crate::session::{Step, Watch};
 use crate::ws::Target;
 use crate::ws::deflate::DeflateConfig;
 use crate::ws::handshake::HandshakeOptions;
@@ -154,7 +155,37 @@ pub(super) const OPTIONS: &[Entry] = &[
     entry!("queue_timeout", time, queue_timeout),
     entry!("latency_buffer", count, latency_buffer),
     entry!("event_buffer", count, event_buffer),
+    Entry { name: "data_watch", write: data_watch, read: read_data_watch },
+    entry!("policy", |c| json!(c.policy), |c, given| given.data().map(|policy| c.policy = policy)),
+    entry!("send_limits", |c| json!(c.send_limits), |c, given| given
+        .data()
+        .map(|limits| c.send_limits = limits)),
 ];
+
+fn data_watch(config: &Config) -> Value {
+    config.data_watch.map_or(Value::Null, |watch| json!({ "after": time(watch.after), "up_to": watch.up_to }))
+}
+
+fn read_data_watch(config: &mut Config, given: &Given<'_>) -> Result<(), ConfigError> {
+    let form = r#"null or {"after": "30s", "up_to": "probe"}, "resubscribe" or "reconnect""#;
+    config.data_watch = match given.value {
+        Value::Null => None,
+        Value::String(off) if off == "off" => None,
+        Value::Object(parts) if parts.keys().all(|key| key == "after" || key == "up_to") => {
+            let after = parts.get("after").ok_or_else(|| given.kind_is_wrong(form))?;
+            let watch = Watch::after(Given { field: "data_watch", value: after }.time()?);
+            match parts.get("up_to") {
+                Some(step) => {
+                    let step = Step::deserialize(step).map_err(|_| given.kind_is_wrong(form))?;
+                    Some(watch.up_to(step))
+                }
+                None => Some(watch),
+            }
+        }
+        _ => return Err(given.kind_is_wrong(form)),
+    };
+    Ok(())
+}
 
 fn deflate(config: &mut Config) -> &mut DeflateConfig {
     config.handshake.deflate.get_or_insert_default()
@@ -238,6 +269,11 @@ pub(super) struct Given<'a> {
 }
 
 impl<'a> Given<'a> {
+    /// What has a form of its own.
+    fn data<T: Deserialize<'a>>(&self) -> Result<T, ConfigError> {
+        T::deserialize(self.value).map_err(|error| self.kind_is_wrong(&error.to_string()))
+    }
+
     fn time(&self) -> Result<Duration, ConfigError> {
         let time = match self.value {
             Value::String(text) => parse_time(text),

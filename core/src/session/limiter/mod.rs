@@ -42,6 +42,8 @@ struct Slot {
     in_flight: u64,
     /// Of the message that is to be sent.
     cost: u32,
+    /// Something that goes first waits for it, until then at least.
+    awaited: Option<Instant>,
 }
 
 impl Slot {
@@ -56,7 +58,8 @@ impl Slot {
 impl Limiter {
     /// Holds to these limits. What cannot work about one (see [`Limit::validate`]) is taken as the nearest that can.
     pub(crate) fn new(limits: Vec<Limit>, shared: SharedLimits) -> Self {
-        let slot = |limit| Slot { key: Key::of(&limit), limit, own: None, in_flight: 0, cost: 0 };
+        let slot =
+            |limit| Slot { key: Key::of(&limit), limit, own: None, in_flight: 0, cost: 0, awaited: None };
         let slots: Vec<_> = limits.into_iter().map(slot).collect();
         Self { shares: slots.iter().any(|slot| slot.key.is_some()), slots, shared }
     }
@@ -66,12 +69,19 @@ impl Limiter {
         self.slots.is_empty()
     }
 
+    /// Nothing waits for any limit, as far as is known: what comes first is to be tried first.
+    pub(crate) fn begin(&mut self) {
+        self.slots.iter_mut().for_each(|slot| slot.awaited = None);
+    }
+
     /// Spends `cost` of each limit by its name, or nothing at all. A cost above what there can ever be is taken as all of it.
     ///
+    /// What was refused since [`begin`](Self::begin) goes first: nothing is spent of a limit that it waits for.
+    ///
     /// # Errors
-    /// The first moment at which it may succeed, later than `now`. It does then if nothing else was spent and what is in flight was
-    /// written by `now`; later if not.
-    pub(crate) fn try_spend(
+    /// The first moment at which it may succeed, later than `now`. It does then if nothing else was spent, nothing waits before it, and
+    /// what is in flight was written by `now`; later if not.
+    pub(crate) fn spend_next(
         &mut self,
         cost: &mut dyn FnMut(&str) -> u32,
         now: Instant,
@@ -79,13 +89,15 @@ impl Limiter {
         // Before the lock is held: it is not our code.
         self.slots.iter_mut().for_each(|slot| slot.cost = cost(slot.limit.name()));
         let mut shared = self.shares.then(|| self.shared.lock());
-        let spends = self.slots.iter_mut().filter(|slot| slot.cost > 0);
-        // Once a limit allows it, it goes on to: all do when the last does.
-        let blocked = spends.filter_map(|slot| {
+        let mut blocked = None;
+        for slot in self.slots.iter_mut().filter(|slot| slot.cost > 0) {
             let cost = u64::from(slot.cost);
-            slot.meter(shared.as_deref_mut(), now).blocked_until(cost, now)
-        });
-        blocked.max().map_or(Ok(()), Err)?;
+            let until = slot.meter(shared.as_deref_mut(), now).blocked_until(cost, now);
+            slot.awaited = slot.awaited.max(until);
+            // Once a limit allows it, it goes on to: all do when the last does.
+            blocked = blocked.max(slot.awaited);
+        }
+        blocked.map_or(Ok(()), Err)?;
         spend(&mut self.slots, shared.as_deref_mut(), now);
         Ok(())
     }

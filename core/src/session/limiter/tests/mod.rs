@@ -8,6 +8,14 @@ const MS: Duration = Duration::from_millis(1);
 const NS: Duration = Duration::from_nanos(1);
 const SECOND: Duration = Duration::from_secs(1);
 
+impl Limiter {
+    /// With nothing that goes first.
+    fn try_spend(&mut self, cost: &mut dyn FnMut(&str) -> u32, now: Instant) -> Result<(), Instant> {
+        self.begin();
+        self.spend_next(cost, now)
+    }
+}
+
 fn of_one(limit: Limit) -> Limiter {
     Limiter::new(vec![limit], SharedLimits::new())
 }
@@ -291,4 +299,43 @@ fn time_that_goes_back_is_harmless() {
         limiter.reset(start);
         assert_eq!(spend(&mut limiter, 2, start), Ok(()));
     }
+}
+
+#[test]
+fn what_was_refused_goes_first_and_only_where_it_waits() {
+    let start = Instant::now();
+    let limits = vec![
+        Limit::window("a", 2, SECOND).margin(Duration::ZERO),
+        Limit::window("b", 2, 10 * SECOND).margin(Duration::ZERO),
+        Limit::window("c", 2, 5 * SECOND).margin(Duration::ZERO),
+    ];
+    let mut limiter = Limiter::new(limits, SharedLimits::new());
+    let next = |limiter: &mut Limiter, costs: [u32; 3], now: Instant| {
+        let mut costs = costs.into_iter();
+        limiter.spend_next(&mut |_| costs.next().unwrap_or_default(), now)
+    };
+    limiter.begin();
+    assert_eq!(next(&mut limiter, [1, 2, 0], start), Ok(()));
+    limiter.flushed(start);
+    limiter.begin();
+    // It waits for both: `a` has one, but not two.
+    assert_eq!(next(&mut limiter, [2, 1, 0], start), Err(start + 10 * SECOND));
+    assert_eq!(next(&mut limiter, [1, 0, 0], start), Err(start + SECOND), "kept for the one before");
+    assert_eq!(next(&mut limiter, [0, 0, 2], start), Ok(()), "that does not need it");
+    limiter.flushed(start);
+    assert_eq!(next(&mut limiter, [0, 0, 1], start), Err(start + 5 * SECOND));
+    assert_eq!(next(&mut limiter, [1, 1, 0], start), Err(start + 10 * SECOND));
+    assert_eq!(next(&mut limiter, [0, 0, 0], start), Ok(()), "nothing is always there");
+    assert_eq!(left(&limiter, start), [1, 0, 0], "refusals cost nothing");
+    // Nobody is before it any more.
+    limiter.begin();
+    assert_eq!(next(&mut limiter, [1, 0, 0], start), Ok(()));
+    // Once `a` is free again the first waits for `b` alone, and lets others have `a`.
+    limiter.flushed(start);
+    let then = start + SECOND;
+    limiter.begin();
+    assert_eq!(next(&mut limiter, [2, 1, 0], then), Err(start + 10 * SECOND));
+    assert_eq!(next(&mut limiter, [2, 0, 0], then), Ok(()));
+    // It waits for what they took, and so do they.
+    assert_eq!(next(&mut limiter, [1, 0, 0], then), Err(then + SECOND));
 }
