@@ -391,3 +391,59 @@ fn status_keeps_the_last_32_transitions() {
         }
     }
 }
+
+#[test]
+fn what_one_refuses_for_good_another_may_grant() {
+    let mut h = Harness::new(three());
+    h.run();
+    for status in ["404 Not Found", "401 Unauthorized"] {
+        let conn = newest(&h);
+        refuse(&mut h, conn, status);
+        assert!(retry_in(&h).is_some(), "{status}");
+        h.next_conn();
+    }
+    let last = newest(&h);
+    h.open(last);
+    assert_eq!((ports(&h), h.s.state()), (vec![9, 10, 11], State::Online));
+    // All of them.
+    let mut h = Harness::new(three());
+    h.run();
+    for _ in 0..2 {
+        let conn = newest(&h);
+        refuse(&mut h, conn, "404 Not Found");
+        h.next_conn();
+    }
+    refuse(&mut h, 2, "404 Not Found");
+    assert!(matches!(&h.told()[..], [.., OwnedEvent::Closed { error: Some(Error::Handshake(_)) }]));
+    // One that failed otherwise between may be tried again.
+    let mut h = Harness::new(three());
+    h.run();
+    refuse(&mut h, 0, "404 Not Found");
+    h.next_conn();
+    h.eof(1);
+    h.next_conn();
+    refuse(&mut h, 2, "404 Not Found");
+    assert!(retry_in(&h).is_some());
+}
+
+#[test]
+fn a_host_that_is_to_be_left_alone_is_passed_over() {
+    let mut h = Harness::new(three());
+    h.run();
+    h.connect(0);
+    h.feed_silently(0, b"HTTP/1.1 429 Slow down\r\nRetry-After: 600\r\nContent-Length: 0\r\n\r\n");
+    assert!(retry_in(&h).unwrap() <= millis(500), "the others do not wait");
+    for _ in 0..4 {
+        h.next_conn();
+        h.eof(newest(&h));
+    }
+    assert_eq!(ports(&h), [9, 10, 11, 10, 11]);
+    h.advance(secs(601));
+    assert!(ports(&h)[5..].contains(&9), "{:?}", ports(&h));
+    // A single endpoint has nothing to turn to.
+    let mut h = Harness::new(config());
+    h.run();
+    h.connect(0);
+    h.feed_silently(0, b"HTTP/1.1 429 Slow down\r\nRetry-After: 600\r\nContent-Length: 0\r\n\r\n");
+    assert!(retry_in(&h).unwrap() >= secs(600));
+}

@@ -29,6 +29,13 @@ pub(crate) struct Attempt {
 
 impl Session {
     pub(super) fn start_attempt(&mut self, now: Instant) {
+        // Of several endpoints, one whose host does not want to be left alone.
+        let held = |turn: usize| {
+            let endpoint = self.config.endpoint_at(turn);
+            endpoint.is_some_and(|e| self.config.cooldown.until(&host_port(&e.target), now).is_some())
+        };
+        let turns = (0..=self.config.fallbacks.len()).map(|n| self.turn.wrapping_add(n));
+        self.turn = turns.into_iter().find(|turn| !held(*turn)).unwrap_or(self.turn);
         let endpoint = self.config.endpoint_at(self.turn).cloned();
         let host = endpoint.as_ref().map(|endpoint| host_port(&endpoint.target));
         if host.is_some_and(|host| self.hold_back(&host, now)) {

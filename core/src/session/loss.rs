@@ -106,12 +106,27 @@ impl Session {
             Some(told) => told.bounded(),
             None => self.config.policy.recovery(error, self.clock.wall(now)),
         };
+        // What one of several endpoints refuses, another may grant.
+        let others = self.config.fallbacks.len();
+        let turned_away = self.current.is_none() && !matches!(error, Error::Closed(_) | Error::Notice(_));
+        let asked_all = !turned_away || self.refusals >= others;
+        self.refusals = if turned_away { self.refusals.saturating_add(1) } else { 0 };
         let delay = match recovery {
             // A path that served before will serve again: a deployment, a load balancer between servers.
-            Recovery::Stop if matches!(error, Error::Handshake(_)) && self.stats.connections > 0 => delay,
-            Recovery::Stop => return None,
+            Recovery::Stop if matches!(error, Error::Handshake(_)) && self.was_online => delay,
+            Recovery::Stop if asked_all => return None,
             // The same credentials on a server that never took them.
-            Recovery::Reauthenticate if self.config.endpoint.is_some() && !self.was_online => return None,
+            Recovery::Reauthenticate if asked_all && self.config.endpoint.is_some() && !self.was_online => {
+                return None;
+            }
+            Recovery::Stop => delay,
+            // Only that host is to be left alone.
+            Recovery::Backoff(least) if others > 0 && self.config.policy.cools_down(error) => {
+                if let Some(host) = &self.host {
+                    self.config.cooldown.hold(host, now + least);
+                }
+                delay
+            }
             Recovery::Backoff(least) => {
                 // Many that were told the same time must not all come at it.
                 let late = super::backoff::fraction(self.config.backoff_initial, &mut self.rng);
@@ -122,7 +137,12 @@ impl Session {
                 }
                 delay.max(least + late)
             }
-            Recovery::Reconnect | Recovery::Reauthenticate => delay,
+            Recovery::Reconnect | Recovery::Reauthenticate => {
+                if recovery == Recovery::Reconnect {
+                    self.refusals = 0;
+                }
+                delay
+            }
         };
         self.retry(now + delay, error, now)
     }

@@ -156,6 +156,8 @@ pub struct Session {
     flaps: Option<FlapBudget>,
     /// Which of the endpoints has its turn.
     turn: usize,
+    /// Endpoints in a row that refused for good.
+    refusals: usize,
     /// Name and port of the endpoint that was tried last.
     host: Option<String>,
     was_online: bool,
@@ -296,6 +298,7 @@ impl Session {
             timings,
             flaps,
             turn: 0,
+            refusals: 0,
             host: None,
             was_online: false,
             last_send: 0,

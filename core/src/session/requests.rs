@@ -205,15 +205,6 @@ impl Requests {
         self.live.get(&id).map(|live| live.on_disconnect)
     }
 
-    /// Takes out a request for subscriptions whose topics are answered one by one, once none of them is awaited.
-    pub(crate) fn settle_subscribe(&mut self, id: u64, awaited: impl Fn(SubscriptionId) -> bool) {
-        if let Some(Live { what: What::Subscribe { topics }, .. }) = self.live.get(&id)
-            && !topics.iter().any(|topic| awaited(*topic))
-        {
-            self.settle(id);
-        }
-    }
-
     /// It waits for a connection.
     pub(crate) fn hold(&mut self, id: u64) {
         self.held.extend(self.live.get(&id).map(|live| (live.made, id)));

@@ -162,10 +162,10 @@ impl Session {
         error: Option<&str>,
         now: Instant,
     ) {
-        let Some(asked) = self.subscriptions.pending(topic).filter(|id| request.is_none_or(|r| r == *id))
-        else {
+        let pending = self.subscriptions.pending(topic).filter(|id| request.is_none_or(|r| r == *id));
+        if pending.is_none() {
             return;
-        };
+        }
         match error {
             None => self.confirmed(&[topic], now),
             Some(error) => {
@@ -173,7 +173,7 @@ impl Session {
                 self.rejected(&[topic], &reason, Some(error), now);
             }
         }
-        self.requests.settle_subscribe(asked, |topic| self.subscriptions.awaits(topic, asked));
+        // The request stays for its time: it may still be answered as well, and that is nobody's business.
         self.check_restored(now);
     }
 

@@ -355,6 +355,8 @@ impl Subscriptions {
     pub(crate) fn refuse(&mut self, id: SubscriptionId, reason: &str, now: Instant) -> u32 {
         let Some(subscription) = self.all.get_mut(&id) else { return 0 };
         subscription.set(SubscriptionState::Rejected, now);
+        subscription.silence.stop();
+        subscription.watched = false;
         subscription.reason = Some(reason.to_owned());
         subscription.refusals = subscription.refusals.saturating_add(1);
         self.restoring -= usize::from(std::mem::take(&mut subscription.restores));
