@@ -438,7 +438,7 @@ fn a_host_that_is_to_be_left_alone_is_passed_over() {
         h.eof(newest(&h));
     }
     assert_eq!(ports(&h), [9, 10, 11, 10, 11]);
-    h.advance(secs(601));
+    h.advance(secs(660));
     assert!(ports(&h)[5..].contains(&9), "{:?}", ports(&h));
     // A single endpoint has nothing to turn to.
     let mut h = Harness::new(config());

@@ -346,7 +346,7 @@ fn recovers(h: &mut Harness) -> bool {
         for asked in &asked {
             match *asked {
                 Output::Provide(id) => {
-                    h.s.handle_endpoint(id, Ok(Endpoint::new("ws://127.0.0.1:9/").unwrap()), h.now)
+                    h.s.handle_endpoint(id, Ok(Endpoint::new("ws://127.0.0.1:9/").unwrap()), h.now);
                 }
                 Output::Resolve(id) => h.s.handle_resolved(id, Ok(&["10.0.0.1:1".parse().unwrap()]), h.now),
                 _ => {}
