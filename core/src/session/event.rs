@@ -382,13 +382,12 @@ pub enum OwnedEvent {
     Closed {
         error: Option<Error>,
     },
-    /// The user was too slow, and messages were lost here, as [`Overflow`](crate::Overflow) says. Only [`Events`](crate::Events) tell that.
+    /// The user was too slow, and `dropped` messages of the subscription (1 at least, since the last report on it) were lost here, as
+    /// [`Overflow`](crate::Overflow) says. Only [`Events`](crate::Events) tell that. `ended` is true with [`Overflow::Close`](crate::Overflow::Close): the
+    /// subscription is ended, and no message of it follows. `subscription` is always there yet: other messages are never lost.
     Overflowed {
-        /// Of which subscription. `None` does not occur yet: other messages are never lost.
         subscription: Option<SubscriptionId>,
-        /// How many, since the last report on it: at least 1.
         dropped: u64,
-        /// By [`Overflow::Close`](crate::Overflow::Close): the subscription is ended, and no message of it follows.
         ended: bool,
     },
 }
