@@ -198,7 +198,9 @@ fn pair(first: Config, other: Config, told: impl FnOnce(&mut Harness)) -> Pair {
 }
 
 /// A minute by `Retry-After`, by the default's 429 and 1008, and by the protocol.
-fn tellings() -> [(&'static str, fn(&mut Harness)); 4] {
+type Telling = (&'static str, fn(&mut Harness));
+
+fn tellings() -> [Telling; 4] {
     [
         ("Retry-After", |h| refuse(h, 0, "503 Busy\r\nRetry-After: 60")),
         ("429", |h| refuse(h, 0, "429 Slow down")),
@@ -369,7 +371,7 @@ fn where_a_provider_or_a_redirect_leads_to_is_left_alone_too() {
     let until = start().instant + secs(60);
     cooldown.hold("127.0.0.2:9", until);
     // A provider is asked again at the end, for what it gave may have run out.
-    let config = Config::provided().ping_interval(None).backoff(secs(1), secs(1)).cooldown(cooldown.clone());
+    let config = Config::provided().ping_interval(None).backoff(secs(1), secs(1)).cooldown(cooldown);
     let mut h = Harness::new(config);
     h.run();
     let Some(Output::Provide(id)) = h.asked.pop() else { panic!("it asks") };
