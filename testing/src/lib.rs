@@ -68,6 +68,7 @@ mod shared;
 mod tls;
 mod transport;
 
+pub mod sim;
 pub mod venue;
 
 pub use tungstenite;
