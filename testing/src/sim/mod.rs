@@ -4,11 +4,20 @@
 //! plain state machines, over a [`Net`] that delays, cuts up and loses what they say. Hours of session time take milliseconds, and a run
 //! that fails is repeated by its seed alone.
 
+mod dice;
+pub mod model;
 mod net;
 mod runner;
+mod scenario;
+mod script;
+pub mod venue;
+pub mod ws;
 
+pub use dice::Dice;
 pub use net::{Faults, Net};
 pub use runner::{Log, Outcome, Simulation, Stats};
+pub use scenario::{Features, Report, Scenario, features, simulate};
+pub use script::{Plan, Script};
 
 use everwire_core::{Clock, OwnedEvent, Session};
 use std::fmt::Debug;

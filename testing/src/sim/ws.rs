@@ -172,7 +172,9 @@ impl Upgrade {
             let value = upgrade.header(name).unwrap_or_default();
             value.split(',').any(|part| part.trim().eq_ignore_ascii_case(token))
         };
-        if !wants("Upgrade", "websocket") || !wants("Connection", "Upgrade") || !wants("Sec-WebSocket-Version", "13")
+        if !wants("Upgrade", "websocket")
+            || !wants("Connection", "Upgrade")
+            || !wants("Sec-WebSocket-Version", "13")
         {
             return Err("no WebSocket upgrade of version 13".to_owned());
         }
@@ -218,7 +220,10 @@ impl Upgrade {
 impl fmt::Debug for Upgrade {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<&str> = self.headers.iter().map(|(name, _)| name.as_str()).collect();
-        f.debug_struct("Upgrade").field("target", &self.target).field("headers", &names).finish_non_exhaustive()
+        f.debug_struct("Upgrade")
+            .field("target", &self.target)
+            .field("headers", &names)
+            .finish_non_exhaustive()
     }
 }
 
@@ -386,12 +391,18 @@ mod tests {
         assert_eq!((upgrade.target.as_str(), upgrade.header("authorization")), ("/ws?v=1", Some("t")));
         // The example of RFC 6455 section 1.3.
         let answer = String::from_utf8(upgrade.accept(&[("X-A", "b")])).unwrap();
-        assert!(answer.contains("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nX-A: b\r\n\r\n"), "{answer}");
+        assert!(
+            answer.contains("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nX-A: b\r\n\r\n"),
+            "{answer}"
+        );
         let wrong = String::from_utf8(upgrade.accept_wrongly()).unwrap();
         assert!(!wrong.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
         assert!(!format!("{upgrade:?}").contains("dGhl"), "keys are not shown");
         let refused = String::from_utf8(refusal(429, &[("Retry-After", "3")])).unwrap();
-        assert!(refused.starts_with("HTTP/1.1 429 ") && refused.ends_with("Retry-After: 3\r\n\r\n"), "{refused}");
+        assert!(
+            refused.starts_with("HTTP/1.1 429 ") && refused.ends_with("Retry-After: 3\r\n\r\n"),
+            "{refused}"
+        );
     }
 
     #[test]
