@@ -4,11 +4,16 @@
 //! plain state machines, over a [`Net`] that delays, cuts up and loses what they say. Hours of session time take milliseconds, and a run
 //! that fails is repeated by its seed alone.
 
+mod link;
+mod log;
 mod net;
 mod runner;
+#[cfg(test)]
+mod tests;
 
+pub use log::{Fault, Log};
 pub use net::{Faults, Net};
-pub use runner::{Log, Outcome, Simulation, Stats};
+pub use runner::{Outcome, Simulation, Stats};
 
 use everwire_core::{Clock, OwnedEvent, Session};
 use std::fmt::Debug;
@@ -38,6 +43,13 @@ pub trait Server: Debug {
 
     /// What to do next, oldest first; `None` when there is nothing left.
     fn output(&mut self) -> Option<(u64, Action)>;
+
+    /// Whether it reads from this connection now. False: what arrives waits, and in the end the client's writes do. It is asked again
+    /// whenever anything happens; so set a deadline for when it changes. Default true.
+    fn reads(&self, conn: u64, now: Duration) -> bool {
+        let _ = (conn, now);
+        true
+    }
 
     /// What is wrong with what the client did, if anything is. It ends the run as [`Outcome::Violation`]. Asked after every step, so
     /// that it should only look up what was found before. Default: nothing.
@@ -90,16 +102,16 @@ pub enum Action {
     Send(Vec<u8>),
     /// Sends no more. What was sent before still arrives, and so does what the client sends.
     Fin,
-    /// Drops the connection: what is under way in either direction is lost.
+    /// Drops the connection: what the network did not take yet and what the client sent is lost.
     Reset,
 }
 
 /// How a connection ended, seen by the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Ended {
-    /// In order: all that the client sent has arrived.
+    /// A FIN came, behind all that arrived.
     Fin,
-    /// Not in order.
+    /// An RST came.
     Reset,
 }
 
