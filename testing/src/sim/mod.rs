@@ -5,17 +5,22 @@
 //! that fails is repeated by its seed alone.
 
 mod dice;
+mod link;
+mod log;
 pub mod model;
 mod net;
 mod runner;
 mod scenario;
 mod script;
+#[cfg(test)]
+mod tests;
 pub mod venue;
 pub mod ws;
 
 pub use dice::Dice;
+pub use log::{Fault, Log};
 pub use net::{Faults, Net};
-pub use runner::{Log, Outcome, Simulation, Stats};
+pub use runner::{Outcome, Simulation, Stats};
 pub use scenario::{Features, Report, Scenario, features, simulate};
 pub use script::{Plan, Script};
 
@@ -47,6 +52,13 @@ pub trait Server: Debug {
 
     /// What to do next, oldest first; `None` when there is nothing left.
     fn output(&mut self) -> Option<(u64, Action)>;
+
+    /// Whether it reads from this connection now. False: what arrives waits, and in the end the client's writes do. It is asked again
+    /// whenever anything happens; so set a deadline for when it changes. Default true.
+    fn reads(&self, conn: u64, now: Duration) -> bool {
+        let _ = (conn, now);
+        true
+    }
 
     /// What is wrong with what the client did, if anything is. It ends the run as [`Outcome::Violation`]. Asked after every step, so
     /// that it should only look up what was found before. Default: nothing.
@@ -99,16 +111,16 @@ pub enum Action {
     Send(Vec<u8>),
     /// Sends no more. What was sent before still arrives, and so does what the client sends.
     Fin,
-    /// Drops the connection: what is under way in either direction is lost.
+    /// Drops the connection: what the network did not take yet and what the client sent is lost.
     Reset,
 }
 
 /// How a connection ended, seen by the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Ended {
-    /// In order: all that the client sent has arrived.
+    /// A FIN came, behind all that arrived.
     Fin,
-    /// Not in order.
+    /// An RST came.
     Reset,
 }
 

@@ -12,6 +12,7 @@ pub struct Net {
     pub(super) jitter: Duration,
     pub(super) rechunk: Range<usize>,
     pub(super) window: usize,
+    pub(super) addresses: u8,
     pub(super) faults: Faults,
 }
 
@@ -52,6 +53,7 @@ impl Net {
             jitter: Duration::ZERO,
             rechunk: usize::MAX..usize::MAX,
             window: 1 << 20,
+            addresses: 1,
             faults: Faults::none(),
         }
     }
@@ -85,6 +87,11 @@ impl Net {
     /// does not read thus blocks the writer.
     pub fn window(self, bytes: usize) -> Self {
         Self { window: bytes.max(1), ..self }
+    }
+
+    /// How many addresses a name resolves to: 192.0.2.1 and up, tried in that order. Default 1; 0 is a name without any.
+    pub fn addresses(self, count: u8) -> Self {
+        Self { addresses: count, ..self }
     }
 
     /// What goes wrong.

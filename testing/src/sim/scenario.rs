@@ -41,6 +41,14 @@ pub struct Report {
     pub log: Vec<String>,
 }
 
+impl Report {
+    /// A run that came to nothing but this.
+    pub fn broken(seed: u64, violation: String) -> Self {
+        let (time, stats) = (Duration::ZERO, Stats::default());
+        Self { seed, violation: Some(violation), time, stats, log: Vec::new() }
+    }
+}
+
 /// Everything that a seed decides.
 #[derive(Debug)]
 pub struct Scenario {
@@ -99,14 +107,9 @@ impl Scenario {
     /// Runs it to its end.
     pub fn run(self) -> Report {
         let Self { seed, config, net, venue, script, witness, provided, length } = self;
-        let mut report =
-            Report { seed, violation: None, time: Duration::ZERO, stats: Stats::default(), log: Vec::new() };
         let mut simulation = match Simulation::new(config, seed, net, venue, script) {
             Ok(simulation) => simulation,
-            Err(error) => {
-                report.violation = Some(format!("the configuration cannot work: {error}"));
-                return report;
-            }
+            Err(error) => return Report::broken(seed, format!("the configuration cannot work: {error}")),
         };
         if provided {
             simulation = simulation.provider(|now| {
@@ -116,14 +119,14 @@ impl Scenario {
         }
         let outcome = simulation.run_until(length);
         witness.finish(simulation.now());
-        report.violation = witness.violation();
-        if let (None, Outcome::Violation(text)) = (&report.violation, outcome) {
-            report.violation = Some(text);
-        }
-        (report.time, report.stats) = (simulation.now(), simulation.stats());
-        report.log =
-            witness.with(|model| model.recent().map(|(at, fact)| format!("{at:>12.3?} {fact:?}")).collect());
-        report
+        let violation = witness.violation().or(match outcome {
+            Outcome::Violation(text) => Some(text),
+            _ => None,
+        });
+        let log = witness.with(|model| {
+            model.recent().map(|(at, fact)| format!("{:>12.6} {fact:?}", at.as_secs_f64())).collect()
+        });
+        Report { seed, violation, time: simulation.now(), stats: simulation.stats(), log }
     }
 }
 
