@@ -232,10 +232,10 @@ impl Conn {
             duration(rng_mut, &faults.suspend.1),
             duration(rng_mut, &faults.suspend.2),
         );
+        let begin = if delay.0 { faults.end(now, delay.1) } else { now };
         if delay.0 {
-            log.fault(now, Some(id.as_u64()), Fault::ConnectDelay, Some(now + delay.1));
+            log.fault(now, Some(id.as_u64()), Fault::ConnectDelay, Some(begin));
         }
-        let delay = if delay.0 { delay.1 } else { Duration::ZERO };
         let mut conn = Self {
             id,
             stage: Stage::Asked(Duration::ZERO),
@@ -259,7 +259,7 @@ impl Conn {
             fin: false,
             pause: Duration::ZERO,
         };
-        conn.stage = Stage::Asked(conn.arrival(Way::Up, net, now.saturating_add(delay), log));
+        conn.stage = Stage::Asked(conn.arrival(Way::Up, net, begin, log));
         let sleep = sleep.0.then(|| (now.saturating_add(sleep.1), sleep.2));
         (conn, sleep.filter(|(at, _)| *at < faults.until))
     }
@@ -300,7 +300,7 @@ impl Conn {
         self.plan.half_open = self.plan.half_open.and_then(|(after, ways)| Some((began(after)?, ways)));
         self.plan.stall = self.plan.stall.and_then(|(after, lasts)| {
             let start = began(after)?;
-            Some((start, start.saturating_add(lasts)))
+            Some((start, net.faults.end(start, lasts)))
         });
     }
 
@@ -337,9 +337,13 @@ impl Conn {
         Some(self.pause).filter(|pause| *pause > now && self.client)
     }
 
-    /// What the client's next read gives, at most `most` bytes; empty is nothing yet, an error the end.
-    pub(super) fn readable(&mut self, most: usize, net: &Net, now: Duration) -> Result<&[u8], Ended> {
+    /// Takes note of what has arrived at the client.
+    pub(super) fn refresh(&mut self, now: Duration) {
         self.down.refresh(now);
+    }
+
+    /// What the client's next read gives, at most `most` bytes; empty is nothing yet, an error the end.
+    pub(super) fn readable(&mut self, most: usize, net: &Net) -> Result<&[u8], Ended> {
         match (self.down.ready, self.down.ended) {
             (0, Some(how)) => Err(how),
             (0, None) => Ok(&[]),

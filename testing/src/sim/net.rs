@@ -199,8 +199,14 @@ impl Faults {
         Self { suspend: (probability, after, lasts), ..self }
     }
 
-    /// From this time after the start of the simulation on, new faults no longer come: for runs that are to end in good order.
+    /// From this time after the start of the simulation on there are no new faults, and stalls, delays and suspensions are over: for
+    /// runs that are to end in good order. Half-open connections stay that.
     pub fn until(self, end: Duration) -> Self {
         Self { until: end, ..self }
+    }
+
+    /// When a fault ends that comes now.
+    pub(super) fn end(&self, now: Duration, lasts: Duration) -> Duration {
+        now.saturating_add(lasts).min(self.until).max(now)
     }
 }

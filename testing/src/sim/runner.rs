@@ -299,7 +299,7 @@ impl<S: Server, U: User> Simulation<S, U> {
             self.log.note(now, Step::Awake);
         }
         while let Some(due) = self.sleeps.iter().position(|(start, _)| *start <= now) {
-            let end = now.saturating_add(self.sleeps.swap_remove(due).1);
+            let end = self.net.faults.end(now, self.sleeps.swap_remove(due).1);
             self.log.fault(now, None, Fault::Suspend, Some(end));
             self.asleep = self.asleep.max(Some(end));
         }
@@ -594,11 +594,13 @@ impl<S: Server, U: User> Simulation<S, U> {
             session.handle_transmitted(id, len, at);
             moved = true;
         }
+        // Also where nothing is to be read, so that what has arrived is no news at the next moment.
+        conn.refresh(now);
         let room = session.recv_buffer(id);
         if room.is_empty() {
             return Ok(moved);
         }
-        match conn.readable(room.len(), net, now) {
+        match conn.readable(room.len(), net) {
             Ok([]) => return Ok(moved),
             Ok(bytes) => {
                 let len = bytes.len();
@@ -708,7 +710,7 @@ fn delay(
     if !comes || now >= net.faults.until {
         return now;
     }
-    let due = now.saturating_add(delay);
+    let due = net.faults.end(now, delay);
     log.fault(now, None, fault, Some(due));
     due
 }
