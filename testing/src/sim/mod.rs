@@ -4,9 +4,11 @@
 //! plain state machines, over a [`Net`] that delays, cuts up and loses what they say. Hours of session time take milliseconds, and a run
 //! that fails is repeated by its seed alone.
 
+mod driver;
 mod link;
 mod log;
 mod net;
+mod pipe;
 mod runner;
 #[cfg(test)]
 mod tests;
