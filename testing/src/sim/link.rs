@@ -1,156 +1,18 @@
 //! One TCP connection: two directions, and what goes wrong with them.
 
 use super::log::{Fault, Log};
-use super::{Ended, Net};
+use super::pipe::{Bytes, Pipe, Way, chance, duration, length, stream, uniform};
+use super::{Accept, Ended, Net};
 use everwire_core::ConnId;
 use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
-use std::collections::VecDeque;
-use std::ops::Range;
+use rand_chacha::rand_core::Rng;
 use std::time::Duration;
-
-/// A generator of its own for each connection and each question, so that what one does is no matter to the others.
-pub(super) fn stream(seed: u64, stream: u64) -> ChaCha8Rng {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    rng.set_stream(stream);
-    rng
-}
-
-pub(super) fn chance(rng: &mut ChaCha8Rng, probability: f64) -> bool {
-    f64::from(rng.next_u32()) < probability * 4_294_967_296.0
-}
-
-/// A number of the range, or its start if it is empty.
-pub(super) fn uniform(rng: &mut ChaCha8Rng, range: Range<u64>) -> u64 {
-    let span = range.end.saturating_sub(range.start);
-    range.start + ((u128::from(rng.next_u64()) * u128::from(span)) >> 64) as u64
-}
-
-pub(super) fn duration(rng: &mut ChaCha8Rng, range: &Range<Duration>) -> Duration {
-    let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-    Duration::from_nanos(uniform(rng, nanos(range.start)..nanos(range.end)))
-}
-
-fn length(rng: &mut ChaCha8Rng, range: &Range<usize>) -> usize {
-    (uniform(rng, range.start as u64..range.end as u64) as usize).max(1)
-}
-
-/// Bytes in a row: added at the end, taken at the front.
-#[derive(Debug, Default)]
-struct Bytes {
-    data: Vec<u8>,
-    start: usize,
-}
-
-impl Bytes {
-    fn len(&self) -> usize {
-        self.data.len() - self.start
-    }
-
-    fn front(&self, len: usize) -> &[u8] {
-        &self.data[self.start..][..len]
-    }
-
-    fn push(&mut self, bytes: &[u8]) {
-        // Each byte is moved at most as often as others were taken before it.
-        if self.start >= self.data.len() / 2 {
-            self.data.drain(..self.start);
-            self.start = 0;
-        }
-        self.data.extend_from_slice(bytes);
-    }
-
-    fn take(&mut self, len: usize) {
-        self.start += len;
-    }
-
-    fn clear(&mut self) {
-        (self.start, self.data) = (0, Vec::new());
-    }
-}
-
-/// Which way bytes go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
-    Up,
-    Down,
-}
-
-/// One direction.
-#[derive(Debug, Default)]
-struct Pipe {
-    latency: Duration,
-    bytes: Bytes,
-    /// When pieces of it arrive, oldest first; what is ahead of them has arrived.
-    pieces: VecDeque<(Duration, usize)>,
-    /// Bytes that have arrived.
-    ready: usize,
-    /// Bytes that vanished, which the writer waits for.
-    vanished: usize,
-    /// When the last one arrives: what follows is never earlier.
-    last: Duration,
-    end: Option<(Duration, Ended)>,
-    /// The end has arrived, behind all bytes.
-    ended: Option<Ended>,
-    /// Nothing more is taken in.
-    shut: bool,
-}
-
-impl Pipe {
-    fn room(&self, window: usize) -> usize {
-        window.saturating_sub(self.bytes.len() + self.vanished)
-    }
-
-    /// Brings up to date what has arrived.
-    fn refresh(&mut self, now: Duration) {
-        while let Some((_, len)) = self.pieces.pop_front_if(|(at, _)| *at <= now) {
-            self.ready += len;
-        }
-        if self.pieces.is_empty()
-            && let Some((_, how)) = self.end.take_if(|(at, _)| *at <= now)
-        {
-            self.ended = Some(how);
-        }
-    }
-
-    /// When the next piece or the end arrives that `refresh` has not seen.
-    fn next(&self) -> Option<Duration> {
-        self.pieces.front().map(|(at, _)| *at).or(self.end.map(|(at, _)| at))
-    }
-
-    fn push(&mut self, bytes: &[u8], at: Duration) {
-        if bytes.is_empty() {
-            return;
-        }
-        self.bytes.push(bytes);
-        match self.pieces.back_mut() {
-            Some((last, len)) if *last == at => *len += bytes.len(),
-            _ => self.pieces.push_back((at, bytes.len())),
-        }
-    }
-
-    fn take(&mut self, len: usize) {
-        self.bytes.take(len);
-        self.ready -= len;
-    }
-
-    fn shut(&mut self, end: Option<(Duration, Ended)>) {
-        self.shut = true;
-        self.end = self.end.or(end);
-    }
-
-    fn clear(&mut self) {
-        self.bytes.clear();
-        self.pieces.clear();
-        self.ready = 0;
-        (self.end, self.shut) = (None, true);
-    }
-}
 
 /// What the seed has in store for a connection. Times are since the start of the simulation.
 #[derive(Debug)]
 struct Plan {
     cut: Option<(Way, u64, Ended)>,
+    expires: Option<(Duration, Ended)>,
     half_open: Option<(Duration, [Way; 2])>,
     half_open_told: bool,
     stall: Option<(Duration, Duration)>,
@@ -212,6 +74,7 @@ impl Conn {
         let cut = (comes(rng_mut, faults.cut.0), rng_mut.next_u32(), uniform(rng_mut, faults.cut.1.clone()));
         let way = if cut.1 & 1 == 0 { Way::Up } else { Way::Down };
         let how = if cut.1 & 2 == 0 { Ended::Fin } else { Ended::Reset };
+        let lifetime = (comes(rng_mut, faults.lifetime.0), duration(rng_mut, &faults.lifetime.1));
         let half_open = (
             comes(rng_mut, faults.half_open.0),
             rng_mut.next_u32() % 3,
@@ -232,10 +95,10 @@ impl Conn {
             duration(rng_mut, &faults.suspend.1),
             duration(rng_mut, &faults.suspend.2),
         );
+        let begin = if delay.0 { faults.end(now, delay.1) } else { now };
         if delay.0 {
-            log.fault(now, Some(id.as_u64()), Fault::ConnectDelay, Some(now + delay.1));
+            log.fault(now, Some(id.as_u64()), Fault::ConnectDelay, Some(begin));
         }
-        let delay = if delay.0 { delay.1 } else { Duration::ZERO };
         let mut conn = Self {
             id,
             stage: Stage::Asked(Duration::ZERO),
@@ -243,6 +106,7 @@ impl Conn {
             server: false,
             plan: Plan {
                 cut: cut.0.then_some((way, cut.2, how)),
+                expires: lifetime.0.then_some((lifetime.1, how)),
                 half_open: half_open.0.then_some((half_open.2, ways)),
                 half_open_told: false,
                 stall: stall.0.then_some((stall.1, stall.2)),
@@ -259,7 +123,7 @@ impl Conn {
             fin: false,
             pause: Duration::ZERO,
         };
-        conn.stage = Stage::Asked(conn.arrival(Way::Up, net, now.saturating_add(delay), log));
+        conn.stage = Stage::Asked(conn.arrival(Way::Up, net, begin, log));
         let sleep = sleep.0.then(|| (now.saturating_add(sleep.1), sleep.2));
         (conn, sleep.filter(|(at, _)| *at < faults.until))
     }
@@ -274,10 +138,10 @@ impl Conn {
     }
 
     /// The network's own answer to the wish to connect, if it does not come to the server.
-    pub(super) fn intercept(&mut self, now: Duration, log: &mut Log) -> Option<super::Accept> {
+    pub(super) fn intercept(&self, now: Duration, log: &mut Log) -> Option<Accept> {
         let (answer, fault) = match (self.plan.refuse, self.plan.silent) {
-            (true, _) => (super::Accept::Refuse, Fault::Refuse),
-            (_, true) => (super::Accept::Silent, Fault::Silent),
+            (true, _) => (Accept::Refuse, Fault::Refuse),
+            (_, true) => (Accept::Silent, Fault::Silent),
             _ => return None,
         };
         log.fault(now, Some(self.number()), fault, None);
@@ -285,11 +149,11 @@ impl Conn {
     }
 
     /// The server, or the network, answers the wish to connect.
-    pub(super) fn answer(&mut self, answer: super::Accept, net: &Net, now: Duration, log: &mut Log) {
+    pub(super) fn answer(&mut self, answer: Accept, net: &Net, now: Duration, log: &mut Log) {
         let open = match answer {
-            super::Accept::Silent => return self.stage = Stage::Silent,
-            super::Accept::Open => true,
-            super::Accept::Refuse => false,
+            Accept::Silent => return self.stage = Stage::Silent,
+            Accept::Open => true,
+            Accept::Refuse => false,
         };
         let at = self.arrival(Way::Down, net, now, log);
         self.stage = Stage::Answered(at, open);
@@ -297,17 +161,18 @@ impl Conn {
         // From here on these count from the start of the simulation.
         let until = net.faults.until;
         let began = |after: Duration| Some(at.saturating_add(after)).filter(|start| *start < until);
+        self.plan.expires = self.plan.expires.and_then(|(after, how)| Some((began(after)?, how)));
         self.plan.half_open = self.plan.half_open.and_then(|(after, ways)| Some((began(after)?, ways)));
         self.plan.stall = self.plan.stall.and_then(|(after, lasts)| {
             let start = began(after)?;
-            Some((start, start.saturating_add(lasts)))
+            Some((start, net.faults.end(start, lasts)))
         });
     }
 
     // ---- The client's end.
 
     /// How many bytes the client's socket takes now.
-    pub(super) fn writable(&mut self, net: &Net, now: Duration) -> usize {
+    pub(super) fn writable(&self, net: &Net, now: Duration) -> usize {
         if self.stage != Stage::Open || !self.client || now < self.pause {
             return 0;
         }
@@ -337,9 +202,13 @@ impl Conn {
         Some(self.pause).filter(|pause| *pause > now && self.client)
     }
 
-    /// What the client's next read gives, at most `most` bytes; empty is nothing yet, an error the end.
-    pub(super) fn readable(&mut self, most: usize, net: &Net, now: Duration) -> Result<&[u8], Ended> {
+    /// Takes note of what has arrived at the client.
+    pub(super) fn refresh(&mut self, now: Duration) {
         self.down.refresh(now);
+    }
+
+    /// What the client's next read gives, at most `most` bytes; empty is nothing yet, an error the end.
+    pub(super) fn readable(&mut self, most: usize, net: &Net) -> Result<&[u8], Ended> {
         match (self.down.ready, self.down.ended) {
             (0, Some(how)) => Err(how),
             (0, None) => Ok(&[]),
@@ -507,10 +376,27 @@ impl Conn {
         }
     }
 
+    /// When the network ends the connection.
+    pub(super) fn expires(&self) -> Option<Duration> {
+        let (at, _) = self.plan.expires?;
+        (self.client && matches!(self.stage, Stage::Answered(..) | Stage::Open)).then_some(at)
+    }
+
+    /// Ends the connection if it is time for that; whether it was.
+    pub(super) fn expire(&mut self, net: &Net, now: Duration, log: &mut Log) -> bool {
+        if self.expires().is_none_or(|at| at > now) {
+            return false;
+        }
+        if let Some((_, how)) = self.plan.expires.take() {
+            self.cut(how, net, now, log);
+        }
+        true
+    }
+
     /// The connection ends, for both.
     fn cut(&mut self, how: Ended, net: &Net, now: Duration, log: &mut Log) {
         log.fault(now, Some(self.number()), Fault::Cut, None);
-        self.plan.cut = None;
+        (self.plan.cut, self.plan.expires) = (None, None);
         self.backlog.clear();
         for way in [Way::Up, Way::Down] {
             let at = self.arrival(way, net, now, log);

@@ -259,7 +259,7 @@ impl<W: Write> Write for Elided<'_, W> {
             self.left -= text.len();
             return self.to.write_str(text);
         }
-        let end = text.floor_char_boundary(self.left);
+        let end = (0..=self.left).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
         self.left = 0;
         self.to.write_str(&text[..end])?;
         self.to.write_str(" ...")

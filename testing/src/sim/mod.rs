@@ -5,10 +5,12 @@
 //! that fails is repeated by its seed alone.
 
 mod dice;
+mod driver;
 mod link;
 mod log;
 pub mod model;
 mod net;
+mod pipe;
 mod runner;
 mod scenario;
 mod script;

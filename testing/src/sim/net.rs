@@ -23,6 +23,7 @@ pub struct Net {
 #[derive(Debug, Clone)]
 pub struct Faults {
     pub(super) cut: (f64, Range<u64>),
+    pub(super) lifetime: (f64, Range<Duration>),
     pub(super) half_open: (f64, Range<Duration>),
     pub(super) stall: (f64, Range<Duration>, Range<Duration>),
     pub(super) slow_writer: (f64, Range<usize>, Range<Duration>),
@@ -106,6 +107,7 @@ impl Faults {
         let never = Duration::ZERO..Duration::ZERO;
         Self {
             cut: (0.0, 0..0),
+            lifetime: (0.0, never.clone()),
             half_open: (0.0, never.clone()),
             stall: (0.0, never.clone(), never.clone()),
             slow_writer: (0.0, 0..0, never.clone()),
@@ -121,10 +123,11 @@ impl Faults {
         }
     }
 
-    /// Each fault now and then: about every second connection has one.
+    /// Each fault now and then; few connections live for more than 20 minutes.
     pub fn some() -> Self {
         Self::none()
             .cut(0.2, 1..20_000)
+            .lifetime(0.9, millis(10)..secs(1200))
             .half_open(0.05, millis(10)..secs(300))
             .stall(0.1, millis(10)..secs(120), millis(100)..secs(40))
             .slow_writer(0.1, 1..2000, millis(1)..millis(20))
@@ -141,6 +144,11 @@ impl Faults {
     /// The connection ends after this many bytes in one direction or the other, with FIN or RST.
     pub fn cut(self, probability: f64, after_bytes: Range<u64>) -> Self {
         Self { cut: (probability, after_bytes), ..self }
+    }
+
+    /// The connection ends at this time after the connect, with FIN or RST; counted as [`Fault::Cut`](super::Fault::Cut).
+    pub fn lifetime(self, probability: f64, time: Range<Duration>) -> Self {
+        Self { lifetime: (probability, time), ..self }
     }
 
     /// From this time after the connect on, bytes vanish in one direction or in both, and nobody is told.
@@ -199,8 +207,14 @@ impl Faults {
         Self { suspend: (probability, after, lasts), ..self }
     }
 
-    /// From this time after the start of the simulation on, new faults no longer come: for runs that are to end in good order.
+    /// From this time after the start of the simulation on there are no new faults, and stalls, delays and suspensions are over: for
+    /// runs that are to end in good order. Half-open connections stay that.
     pub fn until(self, end: Duration) -> Self {
         Self { until: end, ..self }
+    }
+
+    /// When a fault ends that comes now.
+    pub(super) fn end(&self, now: Duration, lasts: Duration) -> Duration {
+        now.saturating_add(lasts).min(self.until).max(now)
     }
 }

@@ -1,23 +1,18 @@
 //! The driver of a simulated session: what a real one does, and a watch on what the session promises.
 
-use super::link::{Conn, Stage, chance, duration, stream};
+use super::driver::{Lookup, Waits};
+use super::link::{Conn, Stage};
 use super::log::{Fault, Log, Step};
-use super::{Action, Ended, Net, Server, User, instant, since_start, start};
-use everwire_core::{
-    AttemptId, Config, ConfigError, Disconnect, Endpoint, Epoch, Output, OwnedEvent, ProviderError,
-    ResolveError, Session,
-};
+use super::pipe::stream;
+use super::{Action, Net, Server, User, since_start, start};
+use everwire_core::{Config, ConfigError, Endpoint, Epoch, ProviderError, Session};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::Rng;
 use std::fmt;
-use std::io;
-use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// Outputs in a row, other than events, after which a session is taken to go in circles.
-const LIVELOCK: u32 = 10_000;
-/// The same for events, of which a buffer may hold many, for calls of a user, and for rounds between client and server at one moment.
-const MANY: u32 = 1_000_000;
+/// Events, calls of a user, or rounds between client and server at one moment, after which it is taken to go on forever.
+pub(super) const MANY: u32 = 1_000_000;
 /// Virtual time ends there, so that no sum overflows: a hundred years.
 const MAX_TIME: Duration = Duration::from_secs(100 * 365 * 86_400);
 /// Streams of the generator: connections have the ones between.
@@ -96,48 +91,31 @@ pub struct Stats {
 /// # Ok::<(), everwire_core::ConfigError>(())
 /// ```
 pub struct Simulation<S: Server, U: User> {
-    session: Session,
-    server: S,
-    user: U,
-    net: Net,
-    seed: u64,
-    now: Duration,
+    pub(super) session: Session,
+    pub(super) server: S,
+    pub(super) user: U,
+    pub(super) net: Net,
+    pub(super) seed: u64,
+    pub(super) now: Duration,
     /// Those that anybody still has, by their ids.
-    conns: Vec<Conn>,
-    lookups: Vec<(Duration, Lookup)>,
-    lookup_rng: ChaCha8Rng,
-    provider: Option<Provider>,
+    pub(super) conns: Vec<Conn>,
+    pub(super) lookups: Vec<(Duration, Lookup)>,
+    pub(super) lookup_rng: ChaCha8Rng,
+    pub(super) provider: Option<Provider>,
     /// When the client's process falls asleep, and for how long.
-    sleeps: Vec<(Duration, Duration)>,
+    pub(super) sleeps: Vec<(Duration, Duration)>,
     /// It sleeps until then.
     asleep: Option<Duration>,
     /// What the session waits for; `None` before it is polled.
-    waits: Option<Waits>,
-    last_conn: Option<u64>,
-    last_epoch: Epoch,
-    end: Option<Outcome>,
-    stats: Stats,
-    log: Log,
+    pub(super) waits: Option<Waits>,
+    pub(super) last_conn: Option<u64>,
+    pub(super) last_epoch: Epoch,
+    pub(super) end: Option<Outcome>,
+    pub(super) stats: Stats,
+    pub(super) log: Log,
 }
 
 type Provider = Box<dyn FnMut(Duration) -> Result<Endpoint, ProviderError>>;
-
-/// Question and answer that are under way.
-#[derive(Debug)]
-enum Lookup {
-    Provide(AttemptId),
-    FailToProvide(AttemptId),
-    Resolve(AttemptId, u16),
-    FailToResolve(AttemptId),
-}
-
-/// Where polling stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Waits {
-    Until(Option<Duration>),
-    /// The user does not take an event.
-    Event,
-}
 
 impl<S: Server, U: User> Simulation<S, U> {
     /// A simulation at time zero. TLS is not simulated: `config` has a `ws://` URL or none.
@@ -182,6 +160,7 @@ impl<S: Server, U: User> Simulation<S, U> {
     /// again, with a later limit.
     pub fn run_until(&mut self, limit: Duration) -> Outcome {
         let limit = limit.min(MAX_TIME);
+        let mut standing = 0;
         while self.end.is_none() {
             self.stats.steps += 1;
             if let Err(wrong) = self.moment() {
@@ -191,7 +170,14 @@ impl<S: Server, U: User> Simulation<S, U> {
             let next = self.next().filter(|next| *next <= limit);
             match next {
                 _ if self.end.is_some() => {}
-                Some(next) => self.now = next.max(self.now),
+                Some(next) => {
+                    standing = if next > self.now { 0 } else { standing + 1 };
+                    if standing > MANY {
+                        let wrong = format!("at {:.6} s: time stands still", self.now.as_secs_f64());
+                        self.end = Some(Outcome::Violation(wrong));
+                    }
+                    self.now = next.max(self.now);
+                }
                 None => {
                     self.now = limit.max(self.now);
                     return Outcome::Limit;
@@ -268,10 +254,11 @@ impl<S: Server, U: User> Simulation<S, U> {
     }
 
     /// The next moment at which anything happens.
-    fn next(&mut self) -> Option<Duration> {
+    fn next(&self) -> Option<Duration> {
         let (server, now) = (&self.server, self.now);
         let read = |conn: &Conn| conn.server_next().filter(|_| server.reads(conn.number(), now));
-        let mut next = self.conns.iter().filter_map(read).chain(server.deadline()).min();
+        let ends = self.conns.iter().filter_map(Conn::expires);
+        let mut next = self.conns.iter().filter_map(read).chain(ends).chain(server.deadline()).min();
         let mut at = |time: Option<Duration>| next = next.into_iter().chain(time).min();
         if self.asleep.is_some() || self.end.is_some() {
             at(self.asleep);
@@ -299,7 +286,7 @@ impl<S: Server, U: User> Simulation<S, U> {
             self.log.note(now, Step::Awake);
         }
         while let Some(due) = self.sleeps.iter().position(|(start, _)| *start <= now) {
-            let end = now.saturating_add(self.sleeps.swap_remove(due).1);
+            let end = self.net.faults.end(now, self.sleeps.swap_remove(due).1);
             self.log.fault(now, None, Fault::Suspend, Some(end));
             self.asleep = self.asleep.max(Some(end));
         }
@@ -313,6 +300,7 @@ impl<S: Server, U: User> Simulation<S, U> {
         let mut moved = false;
         for conn in &mut self.conns {
             let id = conn.number();
+            moved |= conn.expire(&self.net, now, &mut self.log);
             if let Stage::Asked(at) = conn.stage
                 && at <= now
                 && conn.client
@@ -369,318 +357,6 @@ impl<S: Server, U: User> Simulation<S, U> {
         }
         moved
     }
-
-    // ---- The client's side: the loop of a driver.
-
-    /// Lets the client deal with what is there; whether anything was.
-    fn drive(&mut self) -> Result<bool, String> {
-        let mut moved = self.io()?;
-        let timer = match self.waits {
-            None => None,
-            Some(Waits::Until(until)) => until,
-            Some(Waits::Event) => self.session.timeout().map(since_start),
-        };
-        // As in life: what has arrived is read first.
-        if !moved && timer.is_some_and(|due| due <= self.now) {
-            self.timeout();
-            moved = true;
-        }
-        let user = self.user.deadline().is_some_and(|due| due <= self.now);
-        let takes = self.waits == Some(Waits::Event) && self.user.takes(self.now);
-        if !moved && !user && !takes && self.waits.is_some() {
-            return Ok(false);
-        }
-        for _ in 0..MANY {
-            self.poll()?;
-            if self.end.is_some() {
-                return Ok(true);
-            }
-            if self.user.deadline().is_some_and(|due| due <= self.now) {
-                self.log.note(self.now, Step::Act);
-                self.user.act(&mut self.session, self.now);
-                continue;
-            }
-            if self.io()? {
-                continue;
-            }
-            if self.waits == Some(Waits::Event)
-                && self.session.timeout().is_some_and(|due| due <= self.instant())
-            {
-                self.timeout();
-                if self.session.timeout().is_some_and(|due| due <= self.instant()) {
-                    return Err("handle_timeout leaves in timeout() what is due".into());
-                }
-                continue;
-            }
-            return Ok(true);
-        }
-        Err("the client goes on forever: does User::act not move its deadline on?".into())
-    }
-
-    /// Polls the session and obeys, until it waits.
-    fn poll(&mut self) -> Result<(), String> {
-        let (mut outputs, mut events) = (0, 0);
-        let now = self.now;
-        loop {
-            let output = self.session.poll_output(self.instant());
-            outputs += 1;
-            if outputs > LIVELOCK || events > MANY {
-                let status = self.session.status(self.instant());
-                return Err(format!(
-                    "livelock: {outputs} outputs and {events} events without Wait; {status:?}"
-                ));
-            }
-            match output {
-                Output::Provide(id) => {
-                    self.log.note(now, Step::Provide);
-                    self.provide(id);
-                }
-                Output::Resolve(id) => {
-                    self.log.note(now, Step::Resolve);
-                    self.resolve(id)?;
-                }
-                Output::Connect(id, addr) => {
-                    let number = id.as_u64();
-                    if self.last_conn.is_some_and(|last| last >= number) {
-                        return Err(format!(
-                            "Connect({id:?}) after number {:?}: ids count up",
-                            self.last_conn
-                        ));
-                    }
-                    self.last_conn = Some(number);
-                    self.log.note(now, Step::Connect(number, addr));
-                    let (conn, sleep) = Conn::new(id, self.seed, &self.net, now, &mut self.log);
-                    self.conns.push(conn);
-                    self.sleeps.extend(sleep);
-                }
-                Output::Disconnect(id) => {
-                    self.log.note(now, Step::Dropped(id.as_u64()));
-                    let conn = self.conns.iter_mut().find(|conn| conn.id == id && conn.client);
-                    let conn = conn.ok_or_else(|| format!("Disconnect({id:?}), which is not there"))?;
-                    conn.drop_client(&self.net, now, &mut self.log);
-                }
-                Output::Event => {
-                    (outputs, events) = (0, events + 1);
-                    if let Some(id) = self.reading() {
-                        return Err(format!("recv_buffer of #{id} is not empty while an event is not taken"));
-                    }
-                    if !self.user.takes(now) {
-                        if self.waits != Some(Waits::Event) {
-                            self.log.note(now, Step::Held);
-                        }
-                        self.waits = Some(Waits::Event);
-                        return Ok(());
-                    }
-                    self.take()?;
-                }
-                Output::Wait(until) => {
-                    if until.is_some_and(|until| until <= self.instant()) {
-                        return Err(format!(
-                            "Wait({:?}), which is not later than now",
-                            until.map(since_start)
-                        ));
-                    }
-                    let nothing = self.lookups.is_empty() && !self.conns.iter().any(|conn| conn.client);
-                    if until.is_none() && nothing {
-                        return Err("waits forever, and for nothing".into());
-                    }
-                    self.waits = Some(Waits::Until(until.map(since_start)));
-                    return Ok(());
-                }
-                Output::Closed => return self.closed(),
-            }
-        }
-    }
-
-    /// The announced event is taken.
-    fn take(&mut self) -> Result<(), String> {
-        let Some(event) = self.session.event().map(|event| event.to_owned()) else {
-            return Err("Output::Event, and event() has none".into());
-        };
-        if let Some(epoch) = epoch(&event) {
-            if epoch < self.last_epoch {
-                return Err(format!("an event of {epoch:?} after one of {:?}", self.last_epoch));
-            }
-            self.last_epoch = epoch;
-        }
-        if let OwnedEvent::Online { resumed: true, .. } = event {
-            self.stats.reconnects += 1;
-        }
-        self.user.event(&event, &mut self.session, self.now);
-        self.log.note(self.now, Step::Event(event));
-        Ok(())
-    }
-
-    /// The end: it stays that.
-    fn closed(&mut self) -> Result<(), String> {
-        self.log.note(self.now, Step::Closed);
-        if let Some(conn) = self.conns.iter().find(|conn| conn.client) {
-            return Err(format!("Closed, and #{} was not dropped", conn.number()));
-        }
-        self.session.handle_timeout(self.instant());
-        for later in [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(86_400)] {
-            let output = self.session.poll_output(instant(self.now.saturating_add(later)));
-            if output != Output::Closed {
-                return Err(format!("{output:?} after Closed"));
-            }
-        }
-        self.end = Some(Outcome::Closed);
-        Ok(())
-    }
-
-    fn timeout(&mut self) {
-        self.log.note(self.now, Step::Timeout);
-        self.session.handle_timeout(self.instant());
-    }
-
-    /// A connection that the session would read from.
-    fn reading(&mut self) -> Option<u64> {
-        let reading = |conn: &&Conn| conn.client && !self.session.recv_buffer(conn.id).is_empty();
-        self.conns.iter().find(reading).map(Conn::number)
-    }
-
-    fn instant(&self) -> Instant {
-        instant(self.now)
-    }
-
-    /// Lets move what can; whether anything did.
-    fn io(&mut self) -> Result<bool, String> {
-        let mut moved = self.answer_lookups();
-        for index in 0..self.conns.len() {
-            moved |= self.conns[index].client && self.conn_io(index)?;
-        }
-        Ok(moved)
-    }
-
-    fn conn_io(&mut self, index: usize) -> Result<bool, String> {
-        let (now, at) = (self.now, instant(self.now));
-        let Self { session, net, log, stats, .. } = self;
-        let conn = &mut self.conns[index];
-        let (id, number) = (conn.id, conn.number());
-        let mut moved = false;
-        match conn.stage {
-            Stage::Answered(due, true) if due <= now => {
-                conn.stage = Stage::Open;
-                stats.connections += 1;
-                log.note(now, Step::Connected(number));
-                session.handle_connected(id, at);
-                moved = true;
-            }
-            Stage::Answered(due, false) if due <= now => {
-                conn.drop_client(net, now, log);
-                let cause = Disconnect::from(io::Error::from(io::ErrorKind::ConnectionRefused));
-                log.note(now, Step::ClientTold(number, "connection refused".into()));
-                session.handle_disconnected(id, cause, at);
-                return Ok(true);
-            }
-            Stage::Open => {}
-            _ if !session.transmit(id).is_empty() || !session.recv_buffer(id).is_empty() => {
-                return Err(format!(
-                    "the session wants to write to or read from #{number}, which is not open"
-                ));
-            }
-            _ => return Ok(false),
-        }
-        loop {
-            let room = conn.writable(net, now);
-            let bytes = session.transmit(id);
-            let bytes = &bytes[..bytes.len().min(room)];
-            if bytes.is_empty() {
-                break;
-            }
-            let len = conn.write(bytes, net, now, log);
-            log.bytes(&bytes[..len]);
-            log.note(now, Step::Wrote(number, len));
-            session.handle_transmitted(id, len, at);
-            moved = true;
-        }
-        let room = session.recv_buffer(id);
-        if room.is_empty() {
-            return Ok(moved);
-        }
-        match conn.readable(room.len(), net, now) {
-            Ok([]) => return Ok(moved),
-            Ok(bytes) => {
-                let len = bytes.len();
-                room[..len].copy_from_slice(bytes);
-                log.bytes(bytes);
-                log.note(now, Step::Read(number, len));
-                stats.bytes += len as u64;
-                conn.read(len, net, now, log);
-                session.handle_received(id, len, at);
-            }
-            Err(how) => {
-                conn.drop_client(net, now, log);
-                let cause = match how {
-                    Ended::Fin => Disconnect::Eof,
-                    Ended::Reset => io::Error::from(io::ErrorKind::ConnectionReset).into(),
-                };
-                log.note(now, Step::ClientTold(number, format!("{how:?}")));
-                session.handle_disconnected(id, cause, at);
-            }
-        }
-        Ok(true)
-    }
-
-    // ---- What is asked for before there is a connection.
-
-    fn provide(&mut self, id: AttemptId) {
-        let Self { net, lookup_rng: rng, log, now, .. } = self;
-        let faults = &net.faults;
-        let due = delay(rng, &faults.provider_delay, Fault::ProviderDelay, net, *now, log);
-        let fails = chance(rng, faults.provider_failure) && *now < faults.until;
-        let lookup = if fails { Lookup::FailToProvide(id) } else { Lookup::Provide(id) };
-        self.lookups.push((due, lookup));
-    }
-
-    fn resolve(&mut self, id: AttemptId) -> Result<(), String> {
-        let Some((_, port)) = self.session.host(id) else {
-            return Err("Output::Resolve, and host() has no name".into());
-        };
-        let Self { net, lookup_rng: rng, log, now, .. } = self;
-        let faults = &net.faults;
-        let due = delay(rng, &faults.resolve_delay, Fault::ResolveDelay, net, *now, log);
-        let fails = chance(rng, faults.resolve_failure) && *now < faults.until;
-        let lookup = if fails { Lookup::FailToResolve(id) } else { Lookup::Resolve(id, port) };
-        self.lookups.push((due, lookup));
-        Ok(())
-    }
-
-    /// Gives the answers that are due; whether there were any.
-    fn answer_lookups(&mut self) -> bool {
-        let (now, at) = (self.now, self.instant());
-        let mut moved = false;
-        while let Some(index) = self.lookups.iter().position(|(due, _)| *due <= now) {
-            moved = true;
-            let (_, lookup) = self.lookups.remove(index);
-            match lookup {
-                Lookup::Provide(id) => {
-                    let none = || Err(ProviderError { message: "the simulation has no provider".into() });
-                    let result = self.provider.as_mut().map_or_else(none, |provider| provider(now));
-                    let error = result.as_ref().err().map(|error| error.message.clone());
-                    self.log.note(now, Step::Looked(error));
-                    self.session.handle_endpoint(id, result, at);
-                }
-                Lookup::FailToProvide(id) => {
-                    self.log.fault(now, None, Fault::ProviderFailure, None);
-                    let error = ProviderError { message: "simulated".into() };
-                    self.session.handle_endpoint(id, Err(error), at);
-                }
-                Lookup::Resolve(id, port) => {
-                    self.log.note(now, Step::Looked(None));
-                    let addrs = (1..=self.net.addresses).map(|n| SocketAddr::from(([192, 0, 2, n], port)));
-                    let addrs: Vec<_> = addrs.collect();
-                    self.session.handle_resolved(id, Ok(&addrs), at);
-                }
-                Lookup::FailToResolve(id) => {
-                    self.log.fault(now, None, Fault::ResolveFailure, None);
-                    let error = ResolveError { message: "simulated".into() };
-                    self.session.handle_resolved(id, Err(error), at);
-                }
-            }
-        }
-        moved
-    }
 }
 
 impl<S: Server, U: User> fmt::Debug for Simulation<S, U> {
@@ -692,37 +368,5 @@ impl<S: Server, U: User> fmt::Debug for Simulation<S, U> {
             .field("server", &self.server)
             .field("user", &self.user)
             .finish_non_exhaustive()
-    }
-}
-
-/// When an answer comes.
-fn delay(
-    rng: &mut ChaCha8Rng,
-    (probability, delay): &(f64, std::ops::Range<Duration>),
-    fault: Fault,
-    net: &Net,
-    now: Duration,
-    log: &mut Log,
-) -> Duration {
-    let (comes, delay) = (chance(rng, *probability), duration(rng, delay));
-    if !comes || now >= net.faults.until {
-        return now;
-    }
-    let due = now.saturating_add(delay);
-    log.fault(now, None, fault, Some(due));
-    due
-}
-
-fn epoch(event: &OwnedEvent) -> Option<Epoch> {
-    match event {
-        OwnedEvent::Online { epoch, .. }
-        | OwnedEvent::Message { epoch, .. }
-        | OwnedEvent::Chunk { epoch, .. }
-        | OwnedEvent::Subscribed { epoch, .. }
-        | OwnedEvent::Rejected { epoch, .. }
-        | OwnedEvent::Pong { epoch, .. }
-        | OwnedEvent::Lost { epoch, .. } => Some(*epoch),
-        OwnedEvent::Gap(gap) => Some(gap.after),
-        _ => None,
     }
 }

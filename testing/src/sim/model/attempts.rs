@@ -230,8 +230,9 @@ mod tests {
             let cause = Cause::Reconnect;
             told(Told::Lost { epoch: 1, cause, retry_at: Some(retry_at), not_sent: (1, 1), cut: None })
         };
-        fine([look(0), lost(at(0))]);
-        broken("that was asked for", [look(0), lost(at(1))]);
+        let asked = || Fact::Did(Did::Reconnect);
+        fine([look(0), asked(), lost(at(0))]);
+        broken("that was asked for", [look(0), asked(), lost(at(1))]);
     }
 
     #[test]

@@ -146,6 +146,7 @@ impl Delivery {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Blame;
     use super::super::tests::{broken, data, fine, told, venue};
     use super::*;
     use std::time::Duration;
@@ -177,7 +178,8 @@ mod tests {
         fine([one.clone(), two.clone(), message(1, 1, "a", 1, None), message(1, 1, "a", 2, None)]);
         broken("before it", [one.clone(), two, message(1, 1, "a", 2, None)]);
         broken("never sent", [one.clone(), message(1, 1, "a", 1, None), message(1, 1, "a", 1, None)]);
-        broken("never sent", [one, message(1, 1, "b", 1, None)]);
+        broken("before it", [one, message(1, 1, "b", 1, None)]);
+        broken("never sent", [message(1, 1, "b", 1, None)]);
     }
 
     #[test]
@@ -206,7 +208,8 @@ mod tests {
 
     #[test]
     fn a_close_frame_comes_behind_everything() {
-        let history = [sent(1, "a", 1), sent(1, "a", 2), message(1, 1, "a", 1, None)];
+        let closing = venue(1, Saw::Closing { code: 1001, blame: Blame::Venue });
+        let history = [sent(1, "a", 1), sent(1, "a", 2), message(1, 1, "a", 1, None), closing];
         fine(history.clone().into_iter().chain([lost(1, Cause::Disconnected)]));
         broken("was not told", history.into_iter().chain([lost(1, Cause::Closed(1001))]));
     }

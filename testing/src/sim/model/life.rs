@@ -213,7 +213,7 @@ mod tests {
     fn silence_is_noticed() {
         // 20 s until a ping, 10 s for its answer, 4 s for the looks between.
         let silent = |seconds| with((0..seconds).map(|_| look(State::Online, 5)));
-        fine(silent(33));
+        fine(silent(30));
         broken("is not noticed", silent(40));
         fine(with((0..60).map(|i| look(State::Online, i / 10))));
         let never = Terms { ping_interval: None, ..Terms::default() };
