@@ -1,7 +1,7 @@
 //! What a seed stands for: a configuration, a network, a venue, a user, and the model that watches them.
 
 use super::dice::Dice;
-use super::model::{Model, Terms, Witness};
+use super::model::{Fact, Model, Terms, Witness};
 use super::script::{Plan, Script};
 use super::venue::{CLOSE_CODES, Venue};
 use super::{Faults, Net, Outcome, Simulation, Stats};
@@ -124,9 +124,21 @@ impl Scenario {
             _ => None,
         });
         let log = witness.with(|model| {
-            model.recent().map(|(at, fact)| format!("{:>12.6} {fact:?}", at.as_secs_f64())).collect()
+            model.recent().map(|(at, fact)| format!("{:>12.6} {}", at.as_secs_f64(), brief(fact))).collect()
         });
         Report { seed, violation, time: simulation.now(), stats: simulation.stats(), log }
+    }
+}
+
+/// A fact in a line: looks repeat much of each other.
+fn brief(fact: &Fact) -> String {
+    match fact {
+        Fact::Look(look) => {
+            let last = look.transitions.len().saturating_sub(2);
+            let changes = look.transitions.get(last..).unwrap_or_default();
+            format!("Look {:?} {} B {changes:?} {:?}", look.state, look.received, look.subscriptions)
+        }
+        fact => format!("{fact:?}"),
     }
 }
 

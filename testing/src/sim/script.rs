@@ -94,12 +94,10 @@ impl Script {
         self.next_look = now + LOOKS;
     }
 
-    fn next_due(&self) -> Duration {
-        [self.next, self.paused_until, Some(self.next_look)]
-            .into_iter()
-            .flatten()
-            .min()
-            .unwrap_or(self.next_look)
+    fn called_at(&self) -> Duration {
+        let close = self.plan.close_at.filter(|_| !self.closed);
+        let first = [self.next, self.paused_until, close].into_iter().flatten().min();
+        first.map_or(self.next_look, |first| first.min(self.next_look))
     }
 
     /// Does one thing that chance decides.
@@ -210,7 +208,6 @@ impl Script {
 impl User for Script {
     fn event(&mut self, event: &OwnedEvent, session: &mut Session, now: Duration) {
         self.wake(now);
-        self.due = self.due.max(now);
         self.events += 1;
         if !matches!(event, OwnedEvent::Message { .. }) {
             self.look(session, now);
@@ -221,11 +218,11 @@ impl User for Script {
             self.count += 1;
             self.send(session, now);
         }
+        self.due = self.called_at();
     }
 
     fn deadline(&self) -> Option<Duration> {
-        let close = self.plan.close_at.filter(|_| !self.closed);
-        Some(close.map_or(self.next_due(), |close| close.min(self.next_due())))
+        Some(self.called_at())
     }
 
     fn act(&mut self, session: &mut Session, now: Duration) {
@@ -254,7 +251,7 @@ impl User for Script {
             self.see(now, Fact::Did(Did::Close));
             session.close(CloseCode::Normal, "enough", instant(now));
         }
-        self.due = self.next_due();
+        self.due = self.called_at();
     }
 
     fn takes(&mut self, _now: Duration) -> bool {

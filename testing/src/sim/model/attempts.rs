@@ -1,6 +1,6 @@
 //! Attempts: when the next one begins, and that a dying server is left in peace.
 
-use super::{Blame, Cause, Common, Did, Fact, Look, Saw, Told, Verdict};
+use super::{Blame, Cause, Common, Did, Fact, Saw, Told, Verdict};
 use everwire_core::State;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -14,7 +14,6 @@ pub(super) struct Attempts {
     /// The last change to `Backoff` and to `Online`.
     backoff_at: Option<Duration>,
     online_at: Option<Duration>,
-    seen: Option<Duration>,
     /// Failures since the backoff was reset for certain, and since it may have been.
     most: u32,
     least: u32,
@@ -29,7 +28,7 @@ pub(super) struct Attempts {
 impl Attempts {
     pub(super) fn see(&mut self, fact: &Fact, common: &Common) -> Verdict {
         match fact {
-            Fact::Look(look) => self.look(look),
+            Fact::Look(_) => self.look(common),
             Fact::Did(Did::Reconnect) => {
                 // He does not want to wait.
                 (self.not_before, self.reconnects) = (None, true);
@@ -58,10 +57,8 @@ impl Attempts {
         }
     }
 
-    fn look(&mut self, look: &Look) -> Verdict {
-        for &(at, _, to) in
-            look.transitions.iter().filter(|(at, ..)| self.seen.is_none_or(|seen| *at >= seen))
-        {
+    fn look(&mut self, common: &Common) -> Verdict {
+        for &(at, _, to) in &common.fresh {
             match to {
                 State::Backoff => self.backoff_at = Some(at),
                 State::Online => self.online_at = Some(at),
@@ -77,13 +74,14 @@ impl Attempts {
                 _ => {}
             }
         }
-        self.seen = look.transitions.last().map(|(at, ..)| *at).max(self.seen);
         Ok(())
     }
 
     /// Whether the connection that is lost lived long enough; `None` if that is hard to say.
-    fn was_stable(&self, common: &Common) -> Option<bool> {
-        let (online, lost) = (self.online_at?, self.backoff_at.unwrap_or(common.now));
+    fn was_stable(&mut self, common: &Common) -> Option<bool> {
+        // Without it, the connection did not come so far.
+        let Some(online) = self.online_at.take() else { return Some(false) };
+        let lost = self.backoff_at.unwrap_or(common.now);
         let lived = lost.saturating_sub(online);
         let slack = common.terms.slack;
         if lived + slack < common.terms.stable_after || lived.is_zero() {
@@ -163,8 +161,8 @@ impl Attempts {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Terms;
     use super::super::tests::{at, broken, broken_with, fine, told, venue};
+    use super::super::{Look, Terms};
     use super::*;
 
     /// The session is in backoff since fact number `since`.

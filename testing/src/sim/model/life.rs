@@ -13,8 +13,7 @@ pub(super) struct Life {
     /// The look before which they last changed, and the one before that.
     changed: Duration,
     looked: Duration,
-    /// The last change of state that was looked at.
-    last: Option<(Duration, State, State)>,
+    open: bool,
     /// What the venue did to each connection.
     ends: BTreeMap<u64, End>,
     reconnects: bool,
@@ -124,13 +123,13 @@ impl Life {
     }
 
     fn look(&mut self, look: &Look, common: &Common) -> Verdict {
-        self.follow(&look.transitions)?;
-        if look.received != self.received || !matches!(look.state, State::Online | State::Restoring) {
-            self.received = look.received;
+        self.follow(common)?;
+        let open = matches!(look.state, State::Online | State::Restoring);
+        if look.received != self.received || (open && !self.open) {
+            // Some time after the look before this one.
             self.changed = self.looked;
         }
-        self.looked = common.now;
-        self.state = Some(look.state);
+        (self.received, self.open, self.looked) = (look.received, open, common.now);
         self.end_in_time(common)?;
         let Some(interval) = common.terms.ping_interval else { return Ok(()) };
         let bound = self.changed.saturating_add(interval + common.terms.pong_timeout);
@@ -143,22 +142,18 @@ impl Life {
     }
 
     /// Follows the changes of state that are new.
-    fn follow(&mut self, transitions: &[(Duration, State, State)]) -> Verdict {
-        let new = match self.last {
-            Some(last) => {
-                transitions.iter().rposition(|transition| *transition == last).map_or(0, |at| at + 1)
-            }
-            None => 0,
-        };
-        for &(at, from, to) in transitions.get(new..).unwrap_or_default() {
-            let before = self.last.map(|(_, _, state)| state);
-            if before.is_some_and(|before| before != from) && new > 0 {
-                return Err(format!("at {at:?} it went from {from:?} to {to:?}, but it was {before:?}"));
+    fn follow(&mut self, common: &Common) -> Verdict {
+        for &(at, from, to) in &common.fresh {
+            if self.state.is_some_and(|state| state != from) {
+                return Err(format!(
+                    "at {at:?} it went from {from:?} to {to:?}, but it was {:?}",
+                    self.state
+                ));
             }
             if !is_legal(from, to) {
                 return Err(format!("at {at:?} it went from {from:?} to {to:?}"));
             }
-            self.last = Some((at, from, to));
+            self.state = Some(to);
         }
         Ok(())
     }

@@ -18,6 +18,7 @@ pub use fact::{Answer, Blame, Cause, Did, Fact, Look, Saw, Told};
 
 use attempts::Attempts;
 use delivery::Delivery;
+use everwire_core::State;
 use life::Life;
 use messages::Messages;
 use requests::Requests;
@@ -105,6 +106,8 @@ struct Common {
     upgraded: BTreeMap<u64, Duration>,
     /// The user takes no events.
     paused: bool,
+    /// When the session was last looked at.
+    looked: Duration,
     /// Since when the user has been awake and taking events.
     awake_since: Duration,
     /// The last epoch whose loss was told, and when.
@@ -115,6 +118,9 @@ struct Common {
     over: bool,
     /// The session told its end.
     closed: bool,
+    /// Changes of state that the last look showed for the first time, and the last change that any did.
+    fresh: Vec<(Duration, State, State)>,
+    last: Option<(Duration, State, State)>,
 }
 
 /// What a rule says of a fact: nothing, or how it was broken.
@@ -131,11 +137,14 @@ impl Model {
                 epoch_of: BTreeMap::new(),
                 upgraded: BTreeMap::new(),
                 paused: false,
+                looked: Duration::ZERO,
                 awake_since: Duration::ZERO,
                 lost: None,
                 closing: false,
                 over: false,
                 closed: false,
+                fresh: Vec::new(),
+                last: None,
             },
             delivery: Delivery::default(),
             topics: Topics::default(),
@@ -177,6 +186,8 @@ impl Model {
     pub fn finish(&mut self, now: Duration) {
         self.common.now = now;
         if self.violation.is_none() {
+            // If he sleeps, nothing can be asked of him.
+            self.common.paused |= now > self.common.looked + Duration::from_secs(2);
             let verdict = self.requests.finish(&self.common).and_then(|()| self.life.finish(&self.common));
             self.found(verdict);
         }
@@ -225,7 +236,14 @@ impl Common {
             }
             Fact::Did(Did::Slept { .. }) => self.awake_since = self.now,
             Fact::Did(Did::Close) => self.closing = true,
-            Fact::Look(look) => self.over |= look.state == everwire_core::State::Closed,
+            Fact::Look(look) => {
+                self.looked = self.now;
+                self.over |= look.state == State::Closed;
+                let seen =
+                    self.last.and_then(|last| look.transitions.iter().rposition(|change| *change == last));
+                self.fresh = look.transitions.get(seen.map_or(0, |at| at + 1)..).unwrap_or_default().to_vec();
+                self.last = self.fresh.last().copied().or(self.last);
+            }
             Fact::Told(told) => {
                 if self.closed {
                     return Err(format!("told after the end: {told:?}"));

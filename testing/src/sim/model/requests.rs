@@ -21,7 +21,7 @@ struct Made {
     deadline: Duration,
     /// The connection that it went out on at once.
     epoch: Option<u64>,
-    cancelled: bool,
+    cancelled: Option<Duration>,
     /// The connections that it arrived on.
     arrived: Vec<u64>,
     answered: bool,
@@ -38,7 +38,7 @@ impl Requests {
                     on_disconnect: *on_disconnect,
                     deadline: *deadline,
                     epoch: *epoch,
-                    cancelled: false,
+                    cancelled: None,
                     arrived: Vec::new(),
                     answered: false,
                     settled: None,
@@ -50,10 +50,12 @@ impl Requests {
             }
             Fact::Did(Did::Cancel { id, found }) => {
                 let Some(made) = self.all.get_mut(id) else { return Ok(()) };
-                if *found && (made.settled.is_some() || made.cancelled) {
+                if *found && (made.settled.is_some() || made.cancelled.is_some()) {
                     return Err(format!("request {id} was cancelled after it was settled"));
                 }
-                made.cancelled |= found;
+                if *found {
+                    made.cancelled = Some(common.now);
+                }
             }
             Fact::Venue(conn, Saw::Request { id, method, params }) => {
                 return self.arrived(*conn, *id, method, params, common);
@@ -140,7 +142,7 @@ impl Requests {
             Answer::NotSent(why) | Answer::SentUnknown(why) => {
                 let justified = match why {
                     Unanswered::Timeout => common.now >= made.deadline,
-                    Unanswered::Cancelled => made.cancelled,
+                    Unanswered::Cancelled => made.cancelled.is_some(),
                     Unanswered::ConnectionLost => {
                         common.lost.is_some_and(|(lost, _)| made.epoch.is_none_or(|epoch| epoch <= lost))
                     }
@@ -151,7 +153,7 @@ impl Requests {
                     return Err(format!("request {id} was told {answer:?} for no reason: {made:?}"));
                 }
             }
-            _ if made.cancelled => return Err(format!("request {id} was cancelled, and answered")),
+            _ if made.cancelled.is_some() => return Err(format!("request {id} was cancelled, and answered")),
             _ => {}
         }
         if common.is_late(made.deadline) {
@@ -173,8 +175,7 @@ impl Requests {
             {
                 return Err(format!("request {id} was to fail with its connection, at {at:?}"));
             }
-            if made.cancelled && common.awake_from(common.now.saturating_sub(common.terms.slack)) {
-                // Told as soon as it was cancelled: by the next look at the latest.
+            if made.cancelled.is_some_and(|at| common.is_late(at)) {
                 return Err(format!("request {id} was cancelled, and that was not told"));
             }
         }

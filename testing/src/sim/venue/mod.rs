@@ -88,8 +88,6 @@ enum Say {
     Answer { id: u64, text: String },
     /// The answer to a request to subscribe to these, which arrived then.
     Ack { id: u64, topics: Vec<String>, asked: Duration, text: String },
-    /// Anything else.
-    Text(String),
 }
 
 impl Venue {
@@ -167,7 +165,6 @@ impl Venue {
             return;
         }
         let (id, text) = match say {
-            Say::Text(text) => return self.tell(conn, text, true),
             Say::Answer { id, text } => (id, text),
             Say::Ack { id, topics, asked, text } => {
                 for topic in topics {
@@ -442,12 +439,9 @@ impl Server for Venue {
         self.now = now;
         let Some(open) = self.conns.get_mut(&conn).filter(|open| !open.frozen) else { return };
         open.socket.receive(bytes);
+        // After its own close frame it says nothing more, but what the client had sent still arrives.
         while let Some(heard) = self.conns.get_mut(&conn).and_then(|open| open.socket.heard()) {
-            // After its own close frame a venue waits for the client's, and for nothing else.
-            let closing = self.conns.get(&conn).is_some_and(|open| open.closing);
-            if !closing || matches!(heard, Heard::Close(..) | Heard::Fault(_)) {
-                self.heard(conn, heard);
-            }
+            self.heard(conn, heard);
         }
     }
 
