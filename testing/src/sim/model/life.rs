@@ -132,10 +132,10 @@ impl Life {
         (self.received, self.open, self.looked) = (look.received, open, common.now);
         self.end_in_time(common)?;
         let Some(interval) = common.terms.ping_interval else { return Ok(()) };
-        let bound = self.changed.saturating_add(interval + common.terms.pong_timeout);
-        if matches!(look.state, State::Online | State::Restoring)
-            && common.is_late(bound + common.terms.slack)
-        {
+        // Nobody is pinged, or judged, while the user does not listen.
+        let pinged = self.changed.saturating_add(interval).max(common.awake_since);
+        let bound = pinged.saturating_add(common.terms.pong_timeout);
+        if open && common.is_late(bound + common.terms.slack) {
             return Err(format!("nothing has arrived since {:?}, and that is not noticed", self.changed));
         }
         Ok(())
