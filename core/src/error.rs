@@ -1,9 +1,19 @@
-//! Everything that can go wrong with a connection, and what the session does about it.
+//! Everything that can go wrong with a connection: what it was, of which kind, and in words. What is done about it says
+//! [`Policy`].
 
+mod category;
+mod explain;
+
+pub use category::Category;
+pub use explain::Explanation;
+
+use crate::session::Policy;
 #[cfg(feature = "tls")]
 use crate::transport::tls::TlsError;
-use crate::ws::handshake::{HandshakeError, RetryAfter};
+use crate::ws::handshake::HandshakeError;
+use crate::ws::utf8;
 use crate::ws::{CloseCode, ProtocolError, UrlError};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -46,6 +56,10 @@ pub enum Error {
     Disconnected(Disconnect),
     /// Something took too long.
     Timeout(Timeout),
+    /// The server refused the protocol's authentication.
+    Authentication(Refusal),
+    /// The server said that it goes down, or that too much was sent, and the session left.
+    Notice(Notice),
     /// The user asked for another connection (`Session::reconnect`).
     Reconnect,
 }
@@ -84,7 +98,7 @@ impl From<io::Error> for Disconnect {
 }
 
 /// What took too long.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Timeout {
     /// Endpoint, name and TCP: `Config::connect_timeout`.
@@ -95,6 +109,91 @@ pub enum Timeout {
     Pong,
     /// The peer did not answer the close frame: `Config::close_timeout`.
     Close,
+    /// The server did not answer the protocol's authentication: `Config::request_timeout`.
+    Authentication,
+    /// The server did not answer a heartbeat of the protocol: `Config::heartbeat_timeout`.
+    Heartbeat,
+    /// The peer took nothing of what waits to be written: `Config::write_timeout`.
+    Write,
+    /// No data arrived, although the connection answers: `Config::data_watch`.
+    Data,
+}
+
+impl Timeout {
+    /// The option of [`Config`](crate::Config) that sets the limit.
+    pub fn option(self) -> &'static str {
+        match self {
+            Self::Connect => "connect_timeout",
+            Self::Handshake => "handshake_timeout",
+            Self::Pong => "pong_timeout",
+            Self::Close => "close_timeout",
+            Self::Authentication => "request_timeout",
+            Self::Heartbeat => "heartbeat_timeout",
+            Self::Write => "write_timeout",
+            Self::Data => "data_watch",
+        }
+    }
+}
+
+/// The server's answer to an authentication that it refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    text: String,
+    code: Option<i64>,
+}
+
+impl Refusal {
+    /// The longest text that is kept, in bytes: 1 KiB.
+    pub const MAX_TEXT: usize = 1024;
+
+    /// What the server said, cut to [`MAX_TEXT`](Self::MAX_TEXT) bytes at a character's end, and the protocol's number for it.
+    pub fn new(text: &str, code: impl Into<Option<i64>>) -> Self {
+        Self { text: cut(text, Self::MAX_TEXT), code: code.into() }
+    }
+
+    /// What the server said, at most [`MAX_TEXT`](Self::MAX_TEXT) bytes.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The protocol's number for it, if it has one.
+    pub fn code(&self) -> Option<i64> {
+        self.code
+    }
+}
+
+/// What the server said about the connection, and what is to be done about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    text: String,
+    recovery: Recovery,
+}
+
+impl Notice {
+    /// The longest text that is kept, in bytes: 1 KiB.
+    pub const MAX_TEXT: usize = 1024;
+
+    /// What the server said, cut to [`MAX_TEXT`](Self::MAX_TEXT) bytes at a character's end, and the recovery that the protocol reads
+    /// from it. A [`Recovery::Backoff`] is cut to [`Recovery::MAX_BACKOFF`], for the server may have chosen it.
+    pub fn new(text: &str, recovery: Recovery) -> Self {
+        Self { text: cut(text, Self::MAX_TEXT), recovery: recovery.bounded() }
+    }
+
+    /// What the server said, at most [`MAX_TEXT`](Self::MAX_TEXT) bytes.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// What is to be done about it.
+    pub fn recovery(&self) -> Recovery {
+        self.recovery
+    }
+}
+
+/// The beginning of a text that a peer chose, ending with a whole character.
+fn cut(text: &str, max: usize) -> String {
+    let beginning = &text.as_bytes()[..text.len().min(max)];
+    text[..utf8::boundary(beginning)].to_owned()
 }
 
 /// The host's name could not be resolved.
@@ -118,111 +217,65 @@ pub struct ProviderError {
 }
 
 /// What the session does after an error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Recovery {
     /// Connects again, after the usual delay.
     Reconnect,
     /// Connects again if a provider can give other credentials; otherwise stops, unless it had been online before.
     Reauthenticate,
-    /// Connects again, not before this time has passed.
-    Backoff(Duration),
+    /// Connects again, not before this time has passed. Serialised as a number of seconds.
+    Backoff(#[serde(with = "seconds")] Duration),
     /// Stops: trying again would fail in the same way. A handshake that was refused stops only a session that never was online.
     Stop,
 }
 
-/// An error in words.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Explanation {
-    /// What happened.
-    pub what: String,
-    /// What to do about it.
-    pub advice: &'static str,
-    /// Where more is written.
-    pub link: &'static str,
-}
+impl Recovery {
+    /// The longest [`Backoff`](Self::Backoff) that a [`Policy`] or a server may ask for: 24 hours.
+    pub const MAX_BACKOFF: Duration = Duration::from_secs(24 * 3600);
 
-impl fmt::Display for Explanation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}. {}. See {}", self.what, self.advice, self.link)
-    }
-}
-
-/// What a server that says 429 or closes with 1008 or 1013, and names no time, is left alone for.
-const COOL_DOWN: Duration = Duration::from_secs(10);
-/// A `Retry-After` is honoured up to this.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
-
-impl Error {
-    /// What the session does about it. `wall` is the wall time, for a `Retry-After` that is a date.
-    pub fn recovery(&self, wall: SystemTime) -> Recovery {
+    /// With a `Backoff` of at most [`MAX_BACKOFF`](Self::MAX_BACKOFF).
+    pub(crate) fn bounded(self) -> Self {
         match self {
-            #[cfg(feature = "tls")]
-            Self::Tls(error) if error.is_fatal_config() => Recovery::Stop,
-            Self::TlsNotBuilt | Self::TooManyRedirects { .. } | Self::Request(_) => Recovery::Stop,
-            Self::Handshake(error) => handshake_recovery(error, wall),
-            Self::Closed(closed) => match closed.code {
-                CloseCode::Policy | CloseCode::Again => Recovery::Backoff(COOL_DOWN),
-                _ => Recovery::Reconnect,
-            },
-            _ => Recovery::Reconnect,
+            Self::Backoff(wait) => Self::Backoff(wait.min(Self::MAX_BACKOFF)),
+            Self::Reconnect | Self::Reauthenticate | Self::Stop => self,
         }
     }
+}
 
-    /// What happened, what to do about it, and where more is written.
-    pub fn explain(&self) -> Explanation {
-        let (advice, link) = match self {
-            Self::Provider(_) => {
-                ("Check the service that issues the endpoint or token", "docs/guides/errors.md#provider")
-            }
-            Self::Resolve(_) => {
-                ("Check the host name and this machine's DNS", "docs/guides/errors.md#resolve")
-            }
-            Self::Connect { .. } => (
-                "Check that the server runs, the port, and firewalls between",
-                "docs/guides/errors.md#connect",
-            ),
-            #[cfg(feature = "tls")]
-            Self::Tls(_) => {
-                ("Check the certificate, the host name and the trusted roots", "docs/guides/errors.md#tls")
-            }
-            Self::TlsNotBuilt => ("Enable the feature `tls` of everwire-core", "docs/guides/errors.md#tls"),
-            Self::Handshake(_) | Self::TooManyRedirects { .. } | Self::Request(_) => {
-                ("Check the URL's path, the headers and the credentials", "docs/guides/errors.md#handshake")
-            }
-            Self::Protocol(_) => (
-                "Raise the limit if it is one; otherwise report it to the server's operator",
-                "docs/guides/errors.md#protocol",
-            ),
-            Self::Closed(_) => (
-                "Look the code and the reason up in the server's documentation",
-                "docs/guides/errors.md#closed",
-            ),
-            Self::Disconnected(_) => {
-                ("None is needed: the session connects again", "docs/guides/errors.md#disconnected")
-            }
-            Self::Timeout(_) => ("Check the network, or raise the timeout", "docs/guides/errors.md#timeout"),
-            Self::Reconnect => ("None is needed: it was asked for", "docs/guides/errors.md#reconnect"),
-        };
-        Explanation { what: self.to_string(), advice, link }
+impl fmt::Display for Recovery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Reconnect => f.write_str("reconnect"),
+            Self::Reauthenticate => f.write_str("reauthenticate"),
+            Self::Backoff(wait) => write!(f, "back off {wait:?}"),
+            Self::Stop => f.write_str("stop"),
+        }
     }
 }
 
-fn handshake_recovery(error: &HandshakeError, wall: SystemTime) -> Recovery {
-    let HandshakeError::Refused(refused) = error else {
-        return match error {
-            HandshakeError::ClosedEarly { .. } => Recovery::Reconnect,
-            HandshakeError::InsecureRedirect { .. } => Recovery::Stop,
-            // A load balancer's error page, a restarting server: nothing that must stay.
-            _ => Recovery::Reconnect,
-        };
-    };
-    let wait = refused.retry_after.map(|after: RetryAfter| after.delay(wall).min(MAX_RETRY_AFTER));
-    match (refused.status, wait) {
-        (_, Some(wait)) => Recovery::Backoff(wait),
-        (401 | 403 | 407, None) => Recovery::Reauthenticate,
-        (429, None) => Recovery::Backoff(COOL_DOWN),
-        (400 | 404 | 405 | 410 | 414 | 426 | 431 | 501 | 505, None) => Recovery::Stop,
-        _ => Recovery::Reconnect,
+/// Durations as numbers of seconds. Up to a day, not even a nanosecond is lost on the way.
+mod seconds {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+    use std::time::Duration;
+
+    pub(super) fn serialize<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(time.as_secs_f64())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        let seconds = f64::deserialize(deserializer)?;
+        Duration::try_from_secs_f64(seconds)
+            .map_err(|error| D::Error::custom(format_args!("{seconds} is no number of seconds: {error}")))
+    }
+}
+
+impl Error {
+    /// What a session with [`Policy::default`] does about it; with another policy ask [`Policy::recovery`]. `wall` is the wall time,
+    /// for a `Retry-After` that is a date.
+    pub fn recovery(&self, wall: SystemTime) -> Recovery {
+        Policy::default().recovery(self, wall)
     }
 }
 
@@ -245,16 +298,36 @@ impl fmt::Display for Error {
             }
             Self::Disconnected(Disconnect::Eof) => f.write_str("the connection ended without a close frame"),
             Self::Disconnected(cause) => write!(f, "the connection broke: {cause}"),
-            Self::Timeout(Timeout::Connect) => f.write_str("connecting took too long"),
-            Self::Timeout(Timeout::Handshake) => f.write_str("the handshake took too long"),
-            Self::Timeout(Timeout::Pong) => f.write_str("nothing arrived after a ping"),
-            Self::Timeout(Timeout::Close) => f.write_str("the peer did not answer the close frame"),
+            Self::Timeout(timeout) => write!(f, "{timeout}"),
+            Self::Authentication(refusal) => {
+                f.write_str("the server refused the authentication")?;
+                if let Some(code) = refusal.code {
+                    write!(f, " with code {code}")?;
+                }
+                if refusal.text.is_empty() { Ok(()) } else { write!(f, " ({:?})", refusal.text) }
+            }
+            Self::Notice(notice) => write!(f, "the server gave notice ({:?})", notice.text),
             Self::Reconnect => f.write_str("a new connection was asked for"),
         }
     }
 }
 
 impl std::error::Error for Error {}
+
+impl fmt::Display for Timeout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Connect => "connecting took too long",
+            Self::Handshake => "the handshake took too long",
+            Self::Pong => "nothing arrived after a ping",
+            Self::Close => "the peer did not answer the close frame",
+            Self::Authentication => "the server did not answer the authentication in time",
+            Self::Heartbeat => "the server did not answer a heartbeat in time",
+            Self::Write => "the peer took nothing of what waits to be written",
+            Self::Data => "no data arrived for too long, although the connection answers",
+        })
+    }
+}
 
 impl fmt::Display for Disconnect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -278,3 +351,6 @@ impl From<UrlError> for ProviderError {
         Self { message: error.to_string() }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -122,7 +122,10 @@ pub mod transport;
 pub mod ws;
 
 pub use clock::Clock;
-pub use error::{Closed, Disconnect, Error, Explanation, ProviderError, Recovery, ResolveError, Timeout};
+pub use error::{
+    Category, Closed, Disconnect, Error, Explanation, Notice, ProviderError, Recovery, Refusal, ResolveError,
+    Timeout,
+};
 pub use handle::{Client, RequestError, ResponseFuture};
 pub use message::{Message, NotData};
 pub use protocol::{JsonRpc, Plain, Protocol, Request, Topic};

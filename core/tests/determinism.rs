@@ -5,7 +5,7 @@
 mod common;
 
 use common::*;
-use everwire_core::{JsonRpc, Message, OnDisconnect, Request, RequestOptions, SendOptions};
+use everwire_core::{JsonRpc, Message, OnDisconnect, Request, RequestOptions, SendOptions, SubscribeOptions};
 
 /// A life with losses, requests and pings: all events and all bytes.
 fn life(seed: [u8; 32]) -> (Vec<String>, Vec<Vec<u8>>) {
@@ -13,7 +13,7 @@ fn life(seed: [u8; 32]) -> (Vec<String>, Vec<Vec<u8>>) {
         config().protocol(JsonRpc::new().topics_per_message(2)).ping_interval(secs(3)).fragment_size(1024);
     let mut h = Harness::seeded(config, seed);
     for n in 0..20 {
-        h.s.subscribe(format!("topic-{n}"), h.now);
+        h.s.subscribe(format!("topic-{n}"), SubscribeOptions::default(), h.now);
     }
     h.run();
     for conn in 0..4 {

@@ -7,7 +7,7 @@ mod common;
 use common::*;
 use everwire_core::{
     Config, Disconnect, Error, JsonRpc, Message, OwnedEvent, OwnedOutcome, Request, RequestId,
-    RequestOptions, SendOptions, Unanswered,
+    RequestOptions, SendOptions, SubscribeOptions, Unanswered,
 };
 use std::collections::BTreeSet;
 
@@ -104,7 +104,7 @@ impl Play {
         let config: Config = config().protocol(JsonRpc::new().topics_per_message(2)).fragment_size(1024);
         let mut h = Harness::new(config);
         for topic in TOPICS {
-            h.s.subscribe(topic, h.now);
+            h.s.subscribe(topic, SubscribeOptions::default(), h.now);
         }
         h.run();
         Self { h, asked: vec![], long: format!("\"{}\"", "l".repeat(2500)) }

@@ -9,7 +9,7 @@ use everwire_core::ws::handshake::HandshakeError;
 use everwire_core::{
     Clock, CloseCode, Config, Disconnect, Endpoint, Error, JsonRpc, Message, OnDisconnect, Output,
     OwnedEvent, OwnedOutcome, ProviderError, Request, RequestOptions, ResolveError, SendError, SendOptions,
-    State, Timeout, Unanswered,
+    State, SubscribeOptions, Timeout, Unanswered,
 };
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -418,7 +418,7 @@ fn close_in_every_state() {
     for stage in 0..6 {
         let mut h = Harness::new(config().protocol(JsonRpc::new()));
         if stage == 4 {
-            h.s.subscribe("a", h.now);
+            h.s.subscribe("a", SubscribeOptions::default(), h.now);
         }
         let options = RequestOptions { on_disconnect: OnDisconnect::Hold, ..RequestOptions::default() };
         let asked = h.s.request(Request::new("m"), options, h.now).unwrap();
@@ -476,7 +476,7 @@ fn close_in_every_state() {
 #[test]
 fn nothing_follows_on_the_end() {
     let mut h = Harness::online(config().protocol(JsonRpc::new()));
-    h.s.subscribe("a", h.now);
+    h.s.subscribe("a", SubscribeOptions::default(), h.now);
     h.run();
     h.flush(0);
     confirm(&mut h, 0, 0);

@@ -3,7 +3,7 @@
 mod common;
 
 use common::*;
-use everwire_core::{Gap, JsonRpc, OwnedEvent, SubscriptionState, Topic};
+use everwire_core::{Gap, JsonRpc, OwnedEvent, SubscribeOptions, SubscriptionState, Topic};
 
 fn rpc(batch: usize) -> Harness {
     Harness::online(config().protocol(JsonRpc::new().topics_per_message(batch)))
@@ -33,7 +33,7 @@ fn channels(h: &Harness, conn: usize, method: &str) -> Vec<String> {
 }
 
 fn subscribe(h: &mut Harness, topic: &str) -> everwire_core::SubscriptionId {
-    let id = h.s.subscribe(topic, h.now);
+    let id = h.s.subscribe(topic, SubscribeOptions::default(), h.now);
     h.run();
     h.flush(0);
     id
@@ -67,7 +67,7 @@ fn restored_in_order_and_in_batches_before_it_is_online() {
 fn a_rejected_batch_is_tried_topic_by_topic() {
     let mut h = Harness::new(config().protocol(JsonRpc::new()));
     for topic in ["a", "bad", "c"] {
-        h.s.subscribe(topic, h.now);
+        h.s.subscribe(topic, SubscribeOptions::default(), h.now);
     }
     h.run();
     h.open(0);
@@ -81,7 +81,7 @@ fn a_rejected_batch_is_tried_topic_by_topic() {
         h.feed(0, &answer);
     }
     assert_eq!(brief(&mut h), ["+a", "-bad: unknown (code 7)", "+c", "online false"]);
-    let states: Vec<_> = h.s.subscriptions().map(|(_, _, state)| state).collect();
+    let states: Vec<_> = h.s.subscriptions().map(|s| s.state).collect();
     use SubscriptionState::{Confirmed, Rejected};
     assert_eq!(states, [Confirmed, Rejected, Confirmed]);
     // The next connection tries it again.
@@ -92,8 +92,8 @@ fn a_rejected_batch_is_tried_topic_by_topic() {
 #[test]
 fn a_result_confirms_what_it_names() {
     let mut h = Harness::new(config().protocol(JsonRpc::new()));
-    h.s.subscribe("a", h.now);
-    h.s.subscribe("b", h.now);
+    h.s.subscribe("a", SubscribeOptions::default(), h.now);
+    h.s.subscribe("b", SubscribeOptions::default(), h.now);
     h.run();
     h.open(0);
     let id = calls(&h.texts(0), "subscribe")[0].0;
@@ -104,7 +104,7 @@ fn a_result_confirms_what_it_names() {
 #[test]
 fn no_answer_in_time_is_a_rejection_and_a_late_one_changes_nothing() {
     let mut h = Harness::new(config().protocol(JsonRpc::new()).request_timeout(secs(3)));
-    h.s.subscribe("a", h.now);
+    h.s.subscribe("a", SubscribeOptions::default(), h.now);
     h.run();
     h.open(0);
     h.advance(millis(2999));
@@ -114,7 +114,7 @@ fn no_answer_in_time_is_a_rejection_and_a_late_one_changes_nothing() {
     let id = calls(&h.texts(0), "subscribe")[0].0;
     h.feed(0, &result(id, r#"["a"]"#));
     assert_eq!(brief(&mut h), ["message None"], "an answer that nobody waits for");
-    assert_eq!(h.s.subscriptions().next().unwrap().2, SubscriptionState::Rejected);
+    assert_eq!(h.s.subscriptions().next().unwrap().state, SubscriptionState::Rejected);
 }
 
 #[test]
@@ -145,7 +145,7 @@ fn unsubscribed_before_the_answer() {
     let ids: Vec<u64> = calls(&texts, "subscribe").into_iter().map(|(id, _)| id).collect();
     h.feed(0, &result(ids[0], r#"["a"]"#));
     assert_eq!(brief(&mut h), [""; 0], "the answer to what is not wanted any more");
-    assert_eq!(h.s.subscriptions().next().unwrap().2, SubscriptionState::Pending);
+    assert_eq!(h.s.subscriptions().next().unwrap().state, SubscriptionState::Pending);
     h.feed(0, &result(ids[1], r#"["a"]"#));
     assert!(matches!(&h.told()[..], [OwnedEvent::Subscribed { id, .. }] if *id == new));
 }
@@ -259,9 +259,12 @@ fn a_session_without_topics_has_one_gap() {
 #[test]
 fn plain_topics_are_messages_sent_anew() {
     let mut h = Harness::online(config());
-    let id =
-        h.s.subscribe(Topic::new("ticks").subscribe_with("SUB ticks").unsubscribe_with("UNSUB ticks"), h.now);
-    h.s.subscribe("raw", h.now);
+    let id = h.s.subscribe(
+        Topic::new("ticks").subscribe_with("SUB ticks").unsubscribe_with("UNSUB ticks"),
+        SubscribeOptions::default(),
+        h.now,
+    );
+    h.s.subscribe("raw", SubscribeOptions::default(), h.now);
     h.run();
     h.flush(0);
     assert_eq!(h.texts(0), ["SUB ticks", "raw"]);

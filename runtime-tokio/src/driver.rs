@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep_until};
 
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+type Addresses = Result<Vec<SocketAddr>, ResolveError>;
 type Provider = Box<dyn FnMut() -> BoxFuture<Result<Endpoint, ProviderError>> + Send>;
 
 /// Runs a session within the task that asks it for events: no hop between tasks, no copy of a message.
@@ -26,7 +27,7 @@ type Provider = Box<dyn FnMut() -> BoxFuture<Result<Endpoint, ProviderError>> + 
 pub struct Driver {
     pub(crate) shared: Arc<Shared>,
     sockets: Vec<(ConnId, Socket)>,
-    lookup: Option<(AttemptId, BoxFuture<Result<Vec<SocketAddr>, ResolveError>>)>,
+    lookup: Option<(AttemptId, BoxFuture<Addresses>)>,
     provider: Option<Provider>,
     /// The attempt that the provider is still to be asked for.
     asked: Option<AttemptId>,
@@ -293,7 +294,7 @@ impl fmt::Debug for Driver {
     }
 }
 
-async fn lookup(host: (String, u16)) -> Result<Vec<SocketAddr>, ResolveError> {
+async fn lookup(host: (String, u16)) -> Addresses {
     Ok(tokio::net::lookup_host(host).await?.collect())
 }
 

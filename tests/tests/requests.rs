@@ -162,8 +162,11 @@ async fn without_a_connection_only_what_may_wait_is_taken() {
     lost(&mut events).await;
     let refused = outcome(client.request(Request::new("echo"))).await;
     assert_eq!(refused, Err(RequestError::NotTaken(SendError::Offline)));
-    let expires =
-        RequestOptions { timeout: Some(Duration::from_millis(50)), on_disconnect: OnDisconnect::Hold };
+    let expires = RequestOptions {
+        timeout: Some(Duration::from_millis(50)),
+        on_disconnect: OnDisconnect::Hold,
+        ..RequestOptions::default()
+    };
     let expired = outcome(client.request_with(Request::new("echo"), expires)).await;
     assert_eq!(expired, Err(RequestError::NotSent(Unanswered::Timeout)));
     let hold = client.request_with(Request::new("echo").params("{\"held\":1}"), with(OnDisconnect::Hold));

@@ -4,8 +4,8 @@ use super::Shared;
 use crate::message::Message;
 use crate::protocol::{OwnedRpcError, Request, Topic};
 use crate::session::{
-    OwnedOutcome, RequestId, RequestOptions, SendError, SendId, SendOptions, State, Stats, Status,
-    SubscriptionId, Unanswered,
+    Epoch, Latency, OwnedOutcome, Pressure, RequestId, RequestOptions, SendError, SendId, SendOptions, State,
+    Stats, Status, SubscribeOptions, SubscriptionId, Unanswered,
 };
 use crate::ws::CloseCode;
 use std::fmt;
@@ -114,12 +114,57 @@ impl Client {
         ResponseFuture { shared: self.shared.clone(), made, slot }
     }
 
-    /// Subscribes, now and after every reconnect: [`Session::subscribe`](crate::Session::subscribe). What became of it is told by
-    /// events.
-    pub fn subscribe(&self, topic: impl Into<Topic>) -> SubscriptionId {
+    /// Makes several requests in one message ([`Session::request_batch`](crate::Session::request_batch)); await the answers, which come in any
+    /// order. If it is refused, each of them says so.
+    pub fn request_batch(&self, requests: &[Request<'_>], options: RequestOptions) -> Vec<ResponseFuture> {
         let now = self.shared.now();
         let mut inner = self.shared.lock();
-        let id = inner.session.subscribe(topic, now);
+        let made: Vec<Result<RequestId, SendError>> =
+            match inner.session.request_batch(requests, options, now) {
+                Ok(ids) => ids.into_iter().map(Ok).collect(),
+                Err(error) => requests.iter().map(|_| Err(error.clone())).collect(),
+            };
+        let futures = made.into_iter().map(|made| {
+            let slot = Arc::new(Slot::default());
+            if let Ok(id) = made {
+                inner.slots.insert(id, slot.clone());
+                inner.session.watch(id);
+            }
+            ResponseFuture { shared: self.shared.clone(), made, slot }
+        });
+        let futures = futures.collect();
+        inner.acted();
+        futures
+    }
+
+    /// Answers a request of the server: [`Session::respond`](crate::Session::respond).
+    ///
+    /// # Errors
+    /// At once, if it is not taken.
+    pub fn respond(
+        &self,
+        epoch: Epoch,
+        id: &str,
+        result: Result<&str, &OwnedRpcError>,
+    ) -> Result<SendId, SendError> {
+        let now = self.shared.now();
+        let mut inner = self.shared.lock();
+        let sent = inner.session.respond(epoch, id, result, now);
+        inner.acted();
+        sent
+    }
+
+    /// Subscribes with the default options.
+    pub fn subscribe(&self, topic: impl Into<Topic>) -> SubscriptionId {
+        self.subscribe_with(topic, SubscribeOptions::default())
+    }
+
+    /// Subscribes, now and after every reconnect: [`Session::subscribe`](crate::Session::subscribe). What became of it is told by
+    /// events.
+    pub fn subscribe_with(&self, topic: impl Into<Topic>, options: SubscribeOptions) -> SubscriptionId {
+        let now = self.shared.now();
+        let mut inner = self.shared.lock();
+        let id = inner.session.subscribe(topic, options, now);
         inner.acted();
         id
     }
@@ -163,6 +208,16 @@ impl Client {
     /// Counters of the session.
     pub fn stats(&self) -> Stats {
         self.shared.lock().session.stats()
+    }
+
+    /// How long things take.
+    pub fn latency(&self) -> Latency {
+        self.shared.lock().session.latency()
+    }
+
+    /// How hard the rate limiter holds back what is sent.
+    pub fn pressure(&self) -> Pressure {
+        self.shared.lock().session.pressure()
     }
 }
 

@@ -214,6 +214,8 @@ pub enum Traffic<'a> {
     Request(&'a str),
     /// A message of the user, or an answer of his, of so many bytes.
     Message(usize),
+    /// A close frame. It is sent whatever it costs.
+    Close,
 }
 
 /// What the server holds against the client, for [`Protocol::recovery`].

@@ -17,11 +17,11 @@ impl Protocol for Plain {
     }
 
     fn request(&self, _: u64, request: &Request<'_>, _: &mut String) -> Result<(), Unsupported> {
-        let reason = format!(
-            "request {:?}: the plain protocol pairs no answers with requests; configure one that does, such as JsonRpc",
-            request.method
-        );
-        Err(Unsupported { reason })
+        Err(no_requests(&format!("request {:?}", request.method)))
+    }
+
+    fn batch(&self, requests: &[(u64, Request<'_>)], _: &mut String) -> Result<(), Unsupported> {
+        Err(no_requests(&format!("batch of {} requests", requests.len())))
     }
 
     fn topics_per_message(&self) -> usize {
@@ -44,5 +44,50 @@ impl Protocol for Plain {
 
     fn confirms(&self, _: &str, _: &Topic) -> bool {
         true
+    }
+}
+
+fn no_requests(what: &str) -> Unsupported {
+    let advice = "configure one that does, such as JsonRpc";
+    Unsupported { reason: format!("{what}: the plain protocol pairs no answers with requests; {advice}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_is_what_is_sent_for_it() {
+        let topics = [
+            (Topic::new("name"), "name", ""),
+            (Topic::new("name").subscribe_with("on").unsubscribe_with("off"), "on", "off"),
+            // Nothing to send: it is in force as it is.
+            (Topic::new("name").subscribe_with(""), "", ""),
+        ];
+        for (topic, subscribe, unsubscribe) in topics {
+            let mut out = String::new();
+            assert_eq!(Plain.subscribe(1, &[&topic], &mut out), Ack::None);
+            assert_eq!(out, subscribe);
+            out.clear();
+            assert_eq!(Plain.unsubscribe(1, &[&topic], &mut out), Ack::None);
+            assert_eq!(out, unsubscribe);
+            assert!(Plain.confirms("", &topic));
+        }
+        assert_eq!(Plain.topics_per_message(), 1);
+    }
+
+    #[test]
+    fn nothing_is_read_and_nothing_is_asked() {
+        assert!(!Plain.inspects());
+        assert_eq!(Plain.classify(r#"{"id":1,"result":1}"#), Inbound::data(None));
+        let mut out = String::new();
+        let request = Request::new("m");
+        for refused in [Plain.request(1, &request, &mut out), Plain.batch(&[(1, request)], &mut out)] {
+            assert!(refused.unwrap_err().reason.contains("such as JsonRpc"));
+        }
+        assert!(Plain.respond("1", Ok("1"), &mut out).is_err());
+        assert_eq!(Plain.heartbeat(1, &mut out), Ack::None);
+        assert_eq!(Plain.authenticate(1, std::time::SystemTime::UNIX_EPOCH, &mut out), Ack::None);
+        assert_eq!(out, "");
     }
 }

@@ -29,6 +29,17 @@ pub(crate) struct Attempt {
 
 impl Session {
     pub(super) fn start_attempt(&mut self, now: Instant) {
+        let endpoint = self.config.endpoint_at(self.turn).cloned();
+        let host = endpoint.as_ref().map(|endpoint| host_port(&endpoint.target));
+        if let Some(until) = host.and_then(|host| self.config.cooldown.until(&host, now)) {
+            // Another session was told to stay away. That is no failure of ours.
+            let late = super::backoff::fraction(self.config.backoff_initial, &mut self.rng);
+            self.retry_at = Some(until + late);
+            return self.history.set(State::Backoff, "the host is left alone for a while", now);
+        }
+        if let Some(flaps) = &mut self.flaps {
+            flaps.began(now);
+        }
         self.last_attempt += 1;
         let id = AttemptId(self.last_attempt);
         self.history.set(State::Connecting, format!("attempt {}", id.0), now);
@@ -42,7 +53,7 @@ impl Session {
             conn: None,
             failure: None,
         });
-        match self.config.endpoint.clone() {
+        match endpoint {
             Some(endpoint) => self.approach(endpoint, now),
             None => self.duties.push_back(Output::Provide(id)),
         }
@@ -75,6 +86,7 @@ impl Session {
     fn approach(&mut self, endpoint: Endpoint, now: Instant) {
         let Some(attempt) = &mut self.attempt else { return };
         let (host, port) = (endpoint.target.host(), endpoint.target.port());
+        self.host = Some(host_port(&endpoint.target));
         let literal = host.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, port));
         attempt.endpoint = Some(endpoint);
         match literal {
@@ -196,6 +208,7 @@ impl Session {
         self.abandon_attempt(now);
         self.stats.failed_attempts += 1;
         self.failures += 1;
+        self.turn = self.turn.wrapping_add(1);
         let retry_at = self.schedule_retry(&error, now);
         let failures = self.failures;
         self.events.push_back(Queued::AttemptFailed { failures, error: error.clone(), retry_at });
@@ -212,4 +225,9 @@ impl Session {
             self.links[index].retire(None, until, false);
         }
     }
+}
+
+/// What cool-downs go by.
+fn host_port(target: &Target) -> String {
+    format!("{}:{}", target.host(), target.port())
 }

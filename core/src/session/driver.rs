@@ -35,7 +35,9 @@ impl Session {
             return self.links[0].receiver.recv_buffer();
         }
         // What is announced lies in the buffer.
-        if !matches!((self.announced, self.postponed), (Announced::Nothing, Announced::Nothing)) {
+        if !matches!((self.announced, self.postponed), (Announced::Nothing, Announced::Nothing))
+            || self.batch.is_some()
+        {
             return &mut [];
         }
         match self.link_index(conn) {
@@ -63,10 +65,13 @@ impl Session {
     }
 
     /// Time has passed. Early and needless calls do nothing; `poll_output` deals with all that is due once
-    /// what has arrived is told, so that this is needed only while an event is not taken: the time of requests ends even then.
+    /// what has arrived is told, so that this is needed only while an event is not taken: the time of requests ends even then, and the rate
+    /// limiter lets go what waits.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.calm = false;
         self.expire_requests(now);
+        self.expire_messages(now);
+        self.pump(now);
     }
 
     /// What to write to this connection next. Empty: nothing.
@@ -75,19 +80,27 @@ impl Session {
     }
 
     /// The first `len` bytes of [`transmit`](Self::transmit) were written.
-    pub fn handle_transmitted(&mut self, conn: ConnId, len: usize, _now: Instant) {
+    pub fn handle_transmitted(&mut self, conn: ConnId, len: usize, now: Instant) {
         if let Some(index) = self.link_index(conn) {
             self.stats.bytes_sent += len as u64;
-            self.links[index].transmitted(len);
-            if self.refused && self.current == Some(index) {
-                self.check_room();
+            self.links[index].transmitted(len, now);
+            if self.current == Some(index) {
+                if self.refused {
+                    self.check_room();
+                }
+                if self.limited && self.links[index].sender.queued() == 0 {
+                    self.outbox.limiter.flushed(now);
+                }
             }
         }
     }
 
     /// Says that there is room again, once that is so to an extent that makes it worth it.
-    fn check_room(&mut self) {
-        if self.queued() <= self.config.send_buffer / 2 {
+    pub(super) fn check_room(&mut self) {
+        let half = !self.limited
+            || (self.outbox.waiting() <= self.config.queue_messages / 2
+                && self.outbox.waiting_bytes() <= self.config.queue_bytes / 2);
+        if half && self.queued() <= self.config.send_buffer / 2 {
             (self.refused, self.calm) = (false, false);
             // One that was not taken yet says it already.
             if !self.events.iter().any(|event| matches!(event, Queued::Writable)) {

@@ -1,6 +1,9 @@
 //! What the session tells its user.
 
+use super::limiter::Pressure;
+use super::watch::Step;
 use crate::error::Error;
+use crate::error::Recovery;
 use crate::message::Message;
 use crate::protocol::{OwnedRpcError, RpcError};
 use crate::ws::Headers;
@@ -101,7 +104,7 @@ pub enum Event<'a> {
         /// The connection's epoch.
         epoch: Epoch,
     },
-    /// A subscription was rejected, or not answered in time. It is tried again on the next connection.
+    /// A subscription was rejected, or not answered in time.
     Rejected {
         /// Which.
         id: SubscriptionId,
@@ -109,11 +112,63 @@ pub enum Event<'a> {
         topic: &'a str,
         /// What the server said.
         reason: &'a str,
+        /// When it is asked for again on this connection; `None` if only on the next.
+        retry_at: Option<Instant>,
         /// The connection's epoch.
         epoch: Epoch,
     },
     /// Messages of these topics may have been missed. It comes before the first message after the gap.
     Gap(&'a Gap),
+    /// The server took our authentication.
+    Authenticated {
+        /// The connection's epoch.
+        epoch: Epoch,
+    },
+    /// The server asks something: [`Session::respond`](crate::Session::respond) answers it.
+    Request {
+        /// Its id, as the server wrote it.
+        id: &'a str,
+        /// The method.
+        method: &'a str,
+        /// The parameters, as the protocol encodes them.
+        params: Option<&'a str>,
+        /// The connection's epoch.
+        epoch: Epoch,
+    },
+    /// The server says something about the connection: that it will go down, that too much was sent.
+    Notice {
+        /// What it says.
+        text: &'a str,
+        /// What the session does about it.
+        recovery: Option<Recovery>,
+        /// The connection's epoch.
+        epoch: Epoch,
+    },
+    /// No message came for long, on a watched topic or on the whole connection.
+    Stale {
+        /// Which topic; `None` for the connection.
+        subscription: Option<(SubscriptionId, &'a str)>,
+        /// For how long.
+        silence: Duration,
+        /// What is done about it.
+        step: Step,
+        /// The connection's epoch.
+        epoch: Epoch,
+    },
+    /// More, or less, waits for the rate limiter than before.
+    Pressure {
+        /// How much.
+        level: Pressure,
+        /// How many messages wait.
+        waiting: usize,
+        /// In about what time one that is sent now will have gone out.
+        delay: Duration,
+    },
+    /// A message that waited for the rate limiter was not sent in its time, and never will be.
+    Expired {
+        /// Which.
+        id: SendId,
+    },
     /// A ping was answered.
     Pong {
         /// Round-trip time.
@@ -188,6 +243,30 @@ pub struct Gap {
     pub since: Instant,
     /// When the new one continued.
     pub until: Instant,
+    /// What made it.
+    pub cause: GapCause,
+}
+
+/// What made a gap.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum GapCause {
+    /// The connection was lost and replaced.
+    Reconnect,
+    /// The sequence numbers on one connection skipped some. The topic is subscribed to anew.
+    Sequence {
+        /// The number that should have come.
+        expected: u64,
+        /// The one that came.
+        got: u64,
+    },
+    /// A message did not fit the state before it, such as by its checksum. The topic is subscribed to anew.
+    Corrupt {
+        /// In what way.
+        reason: String,
+    },
+    /// Nothing came for too long, and the topic was subscribed to anew.
+    Silence,
 }
 
 /// Messages that `send` took and a lost connection did not get rid of. After a protocol error of the peer there are none: what waited is
@@ -196,6 +275,8 @@ pub struct Gap {
 pub struct Unsent {
     /// Not one byte of these was written to the connection. They are gone, and safe to send again.
     pub not_sent: Range<SendId>,
+    /// These waited for the rate limiter, or went to the connection in another order than they were made. Not one byte of them was written.
+    pub waiting: Vec<SendId>,
     /// This one was written in part. The rest of its frame may have followed ahead of a close frame, so that the peer may have got it.
     pub cut: Option<SendId>,
 }
@@ -203,7 +284,14 @@ pub struct Unsent {
 impl Unsent {
     /// How many messages were not sent, the one that was cut included.
     pub fn count(&self) -> u64 {
-        self.not_sent.end.0 - self.not_sent.start.0 + u64::from(self.cut.is_some())
+        self.not_sent.end.0 - self.not_sent.start.0
+            + self.waiting.len() as u64
+            + u64::from(self.cut.is_some())
+    }
+
+    /// Whether not one byte of this message was written.
+    pub fn contains(&self, id: SendId) -> bool {
+        self.not_sent.contains(&id) || self.waiting.contains(&id)
     }
 }
 
@@ -217,8 +305,14 @@ pub enum OwnedEvent {
     Chunk { part: tungstenite::Message, last: bool, epoch: Epoch },
     Response { id: RequestId, outcome: OwnedOutcome },
     Subscribed { id: SubscriptionId, topic: String, epoch: Epoch },
-    Rejected { id: SubscriptionId, topic: String, reason: String, epoch: Epoch },
+    Rejected { id: SubscriptionId, topic: String, reason: String, retry_at: Option<Instant>, epoch: Epoch },
     Gap(Gap),
+    Authenticated { epoch: Epoch },
+    Request { id: String, method: String, params: Option<String>, epoch: Epoch },
+    Notice { text: String, recovery: Option<Recovery>, epoch: Epoch },
+    Stale { subscription: Option<(SubscriptionId, String)>, silence: Duration, step: Step, epoch: Epoch },
+    Pressure { level: Pressure, waiting: usize, delay: Duration },
+    Expired { id: SendId },
     Pong { rtt: Duration, epoch: Epoch },
     Writable,
     Lost { epoch: Epoch, error: Error, retry_at: Option<Instant>, unsent: Unsent },
@@ -259,13 +353,34 @@ impl Event<'_> {
             Self::Subscribed { id, topic, epoch } => {
                 OwnedEvent::Subscribed { id: *id, topic: (*topic).to_owned(), epoch: *epoch }
             }
-            Self::Rejected { id, topic, reason, epoch } => OwnedEvent::Rejected {
+            Self::Rejected { id, topic, reason, retry_at, epoch } => OwnedEvent::Rejected {
                 id: *id,
                 topic: (*topic).to_owned(),
                 reason: (*reason).to_owned(),
+                retry_at: *retry_at,
                 epoch: *epoch,
             },
             Self::Gap(gap) => OwnedEvent::Gap((*gap).clone()),
+            Self::Authenticated { epoch } => OwnedEvent::Authenticated { epoch: *epoch },
+            Self::Request { id, method, params, epoch } => OwnedEvent::Request {
+                id: (*id).to_owned(),
+                method: (*method).to_owned(),
+                params: params.map(str::to_owned),
+                epoch: *epoch,
+            },
+            Self::Notice { text, recovery, epoch } => {
+                OwnedEvent::Notice { text: (*text).to_owned(), recovery: *recovery, epoch: *epoch }
+            }
+            Self::Stale { subscription, silence, step, epoch } => OwnedEvent::Stale {
+                subscription: subscription.map(|(id, topic)| (id, topic.to_owned())),
+                silence: *silence,
+                step: *step,
+                epoch: *epoch,
+            },
+            Self::Pressure { level, waiting, delay } => {
+                OwnedEvent::Pressure { level: *level, waiting: *waiting, delay: *delay }
+            }
+            Self::Expired { id } => OwnedEvent::Expired { id: *id },
             Self::Pong { rtt, epoch } => OwnedEvent::Pong { rtt: *rtt, epoch: *epoch },
             Self::Writable => OwnedEvent::Writable,
             Self::Lost { epoch, error, retry_at, unsent } => OwnedEvent::Lost {

@@ -1,10 +1,13 @@
 //! What arrives on a connection.
 
+use super::event::GapCause;
 use super::lease::Queued;
 use super::link::{Stage, Step};
 use super::liveness::Verdict;
-use super::{Announced, RequestId, Session, SubscriptionId};
-use crate::error::{Closed, Error};
+use super::sequence::{Continuity, Sequence};
+use super::subscriptions::{Subscription, SubscriptionState};
+use super::{Announced, Batch, Mutant, RequestId, Session, SubscriptionId};
+use crate::error::{Closed, Error, Notice, Timeout};
 use crate::protocol;
 use crate::ws::receiver::{Inbound, Place};
 use crate::ws::{CloseCode, Kind, close};
@@ -13,9 +16,17 @@ use std::time::Instant;
 impl Session {
     /// Takes one thing off a connection; false if it has nothing.
     pub(super) fn step_link(&mut self, index: usize, now: Instant) -> bool {
+        if self.batch.is_some_and(|batch| batch.link == index) {
+            self.step_batch(now);
+            return true;
+        }
         match self.links[index].poll() {
             Step::Idle if self.renew && self.current == Some(index) => {
                 self.failed(index, Error::Reconnect, now);
+            }
+            Step::Idle if self.current == Some(index) && self.notice.is_some() => {
+                let Some(notice) = self.notice.take() else { return false };
+                self.failed(index, Error::Notice(notice), now);
             }
             Step::Idle => return false,
             Step::Upgraded(upgraded) => self.upgraded(index, upgraded, now),
@@ -31,21 +42,30 @@ impl Session {
         match inbound {
             Inbound::Message(kind, at) => {
                 self.stats.messages_received += 1;
+                self.last_data = now;
+                self.data.heard(now);
                 self.announced = if self.inspects && kind == Kind::Text {
-                    self.route(index, at, now)
+                    self.route(index, at, false, now)
                 } else {
                     Announced::Message { link: index, kind, at, subscription: None }
                 };
             }
             Inbound::Chunk { kind, at, last } => {
                 self.stats.messages_received += u64::from(last);
+                self.last_data = now;
+                self.data.heard(now);
                 self.announced = Announced::Chunk { link: index, kind, at, last };
+            }
+            Inbound::Ping(at) if self.limited && matches!(link.stage, Stage::Open) => {
+                self.outbox.pong = Some(link.receiver.bytes(at).to_vec());
+                self.pump(now);
             }
             Inbound::Ping(at) => link.pong(at),
             Inbound::Pong(at) => {
                 let payload = link.receiver.bytes(at);
                 if let Some(rtt) = link.liveness.pong(payload, self.config.ping_interval, now) {
                     self.stats.rtt = Some(rtt);
+                    self.timings.ping.record(rtt);
                     self.events.push_back(Queued::Pong { rtt, epoch: self.epoch });
                 }
             }
@@ -59,34 +79,151 @@ impl Session {
         }
     }
 
-    /// What an inbound text is to the protocol. What is the session's own is dealt with, and nothing is announced.
-    fn route(&mut self, index: usize, at: Place, now: Instant) -> Announced {
+    /// Takes the next part of a message that is several.
+    fn step_batch(&mut self, now: Instant) {
+        let Some(Batch { link, at, cursor }) = &mut self.batch else { return };
+        let (link, whole) = (*link, *at);
+        let text = self.links[link].receiver.text(whole);
+        let before = *cursor;
+        let item = self.config.protocol.item(text, cursor);
+        // One that does not move on would never end.
+        match item.filter(|_| *cursor > before).and_then(|item| part_of(text, item)) {
+            Some(part) => self.announced = self.route(link, whole.slice(part), true, now),
+            None => self.batch = None,
+        }
+    }
+
+    /// What an inbound text is to the protocol. What is the session's own is dealt with, and nothing is announced. A `part` of a message is not
+    /// divided further.
+    fn route(&mut self, index: usize, at: Place, part: bool, now: Instant) -> Announced {
         let text = self.links[index].receiver.text(at);
+        let plain = Announced::Message { link: index, kind: Kind::Text, at, subscription: None };
+        let place = |part: &str| at.slice(part_of(text, part).unwrap_or(0..0));
         match self.config.protocol.classify(text) {
-            protocol::Inbound::Message { topic, .. } => {
-                let subscription = topic.and_then(|name| self.subscriptions.named(name));
-                let message = Announced::Message { link: index, kind: Kind::Text, at, subscription };
-                self.after_gap(message, subscription, now)
+            protocol::Inbound::Message { topic, sequence, sent } => {
+                if let Some(sent) = sent {
+                    self.timings.received(sent, self.clock.wall(now));
+                }
+                match topic.and_then(|name| self.subscriptions.named(name)) {
+                    Some(id) => self.topic_message(id, index, at, sequence, now),
+                    None => plain,
+                }
             }
             protocol::Inbound::Response { id, result } => {
                 let raw = result.unwrap_or_else(|error| error);
-                let part = at.slice(part_of(text, raw));
-                let ok = result.is_ok();
-                if self.requests.is_users(id) {
-                    self.requests.settle(id);
-                    self.watched.remove(&RequestId(id));
-                    return Announced::Response { link: index, id: RequestId(id), ok, at: part };
+                let (at, ok) = (place(raw), result.is_ok());
+                let users = self.requests.is_users(id);
+                if ok && self.requests.is_per_topic(id) {
+                    return Announced::Nothing;
                 }
-                match self.requests.settle(id) {
-                    Some(live) => self.own_response(live, index, part, ok, now),
-                    // Nobody waits for it: it came too late, or somebody else asked. That is for the user to know.
-                    None => {
-                        return Announced::Message { link: index, kind: Kind::Text, at, subscription: None };
+                // If nobody waits for it, it came too late, or somebody else asked. That is for the user to know.
+                let Some(live) = self.requests.settle(id) else {
+                    if ok && self.is(Mutant::AcceptStaleAck) {
+                        let text = self.links[index].receiver.text(at);
+                        let named: Vec<SubscriptionId> = self.subscriptions.named_in(text);
+                        self.confirmed(&named, now);
                     }
+                    return plain;
+                };
+                if let Some(sent) = live.sent {
+                    self.timings.request.record(now.saturating_duration_since(sent.at));
+                }
+                if users {
+                    self.watched.remove(&RequestId(id));
+                    return Announced::Response { link: index, id: RequestId(id), ok, at };
+                }
+                self.own_response(id, live, index, at, ok, now);
+                Announced::Nothing
+            }
+            protocol::Inbound::Batch if !part => {
+                self.batch = Some(Batch { link: index, at, cursor: 0 });
+                Announced::Nothing
+            }
+            protocol::Inbound::Batch => plain,
+            protocol::Inbound::Subscribed { topic, id, result } => {
+                let owed = id.is_none() && !self.subscriptions.take_owed(topic);
+                let error = result.err().map(str::to_owned);
+                if let Some(topic) = self.subscriptions.named(topic).filter(|_| !owed) {
+                    self.topic_answered(topic, id, error.as_deref(), now);
                 }
                 Announced::Nothing
             }
-            _ => Announced::Message { link: index, kind: Kind::Text, at, subscription: None },
+            protocol::Inbound::Unsubscribed { topic } => {
+                let (asked, known) = (self.subscriptions.left(topic), self.subscriptions.named(topic));
+                if let Some(id) = known.filter(|_| !asked) {
+                    self.topic_ended(id, now);
+                }
+                Announced::Nothing
+            }
+            protocol::Inbound::Request { id, method, params } => Announced::Request {
+                link: index,
+                id: place(id),
+                method: place(method),
+                params: params.map(place),
+            },
+            protocol::Inbound::Heartbeat => {
+                let id = self.requests.next_id();
+                let mut reply = String::new();
+                self.config.protocol.heartbeat_reply(text, id, &mut reply);
+                self.answer_heartbeat(reply, id, now);
+                Announced::Nothing
+            }
+            protocol::Inbound::HeartbeatAnswer => {
+                self.heartbeat_answered(None, now);
+                Announced::Nothing
+            }
+            protocol::Inbound::Notice { text: said, recovery } => {
+                let at = place(said);
+                // What is to be done about it is done when all that arrived is told.
+                if !self.closing {
+                    self.notice = recovery.map(|recovery| Notice::new(said, recovery));
+                }
+                Announced::Notice { link: index, at, recovery }
+            }
+        }
+    }
+
+    /// A message of a topic.
+    fn topic_message(
+        &mut self,
+        id: SubscriptionId,
+        index: usize,
+        at: Place,
+        sequence: Option<Sequence>,
+        now: Instant,
+    ) -> Announced {
+        let message = Announced::Message { link: index, kind: Kind::Text, at, subscription: Some(id) };
+        let Some(before) = self.subscriptions.get(id).map(Subscription::heard) else { return message };
+        let Some(subscription) = self.subscriptions.heard(id, now) else { return message };
+        let continuity = match &mut subscription.tracker {
+            Some(tracker) => tracker.check(sequence, self.links[index].receiver.text(at)),
+            None => Continuity::Continues,
+        };
+        let cause = match continuity {
+            Continuity::Continues => return self.after_gap(message, Some(id), now),
+            Continuity::Duplicate => {
+                self.stats.duplicates += 1;
+                return Announced::Nothing;
+            }
+            Continuity::Gap { expected, got } => GapCause::Sequence { expected, got },
+            Continuity::Corrupt { reason } => GapCause::Corrupt { reason },
+        };
+        self.gap_found(id, before, cause, now);
+        self.postponed = message;
+        Announced::Nothing
+    }
+
+    /// The server ended a subscription that is still wanted.
+    fn topic_ended(&mut self, id: SubscriptionId, now: Instant) {
+        use SubscriptionState::{Confirmed, Stale};
+        match self.subscriptions.get(id).map(|s| s.state) {
+            Some(Confirmed) => self.rejected(&[id], "the server ended it", None, now),
+            // It was asked to, so that it can be made anew.
+            Some(Stale) => {
+                self.subscriptions.ask(id, true, now);
+                self.pump(now);
+            }
+            _ => {}
         }
     }
 
@@ -130,7 +267,7 @@ impl Session {
             Stage::Open => {
                 let reply = match &error {
                     Error::Protocol(fault) => Some(fault.close_code()),
-                    Error::Reconnect => Some(CloseCode::Normal),
+                    Error::Reconnect | Error::Notice(_) | Error::Authentication(_) => Some(CloseCode::Normal),
                     Error::Timeout(_) => Some(CloseCode::Away),
                     _ => None,
                 };
@@ -145,9 +282,16 @@ impl Session {
     /// Deals with what is due on a connection.
     pub(super) fn link_overdue(&mut self, index: usize, now: Instant) {
         let Some(link) = self.links.get_mut(index) else { return };
+        if let Some(timeout) = self.config.write_timeout
+            && link.is_open()
+            && link.stall.is_dead(timeout, now)
+        {
+            return self.failed(index, Error::Timeout(Timeout::Write), now);
+        }
         if matches!(link.stage, Stage::Open) {
             match link.liveness.check(self.config.pong_timeout, link.last_received, now) {
                 Verdict::Wait => {}
+                Verdict::Ping(payload) if self.limited => self.outbox.ping = Some(payload),
                 Verdict::Ping(payload) => link.ping(payload),
                 Verdict::Dead => {
                     let error = link.overdue();
@@ -170,13 +314,8 @@ impl Session {
     }
 }
 
-/// Where `part`, a slice of `whole`, lies in it.
-fn part_of(whole: &str, part: &str) -> std::ops::Range<usize> {
+/// Where `part`, a slice of `whole`, lies in it. `None` if it is none: a protocol that answers with a text of its own, against its contract.
+fn part_of(whole: &str, part: &str) -> Option<std::ops::Range<usize>> {
     let start = (part.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize);
-    if start <= whole.len() && part.len() <= whole.len() - start {
-        start..start + part.len()
-    } else {
-        // A protocol that answers with a text of its own, against its contract.
-        0..0
-    }
+    (start <= whole.len() && part.len() <= whole.len() - start).then(|| start..start + part.len())
 }

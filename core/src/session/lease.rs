@@ -1,7 +1,9 @@
 //! Events as they wait to be told, and events taken away from the session for a while.
 
-use super::event::{Epoch, Event, Gap, Outcome, RequestId, SubscriptionId, Unanswered, Unsent};
+use super::event::{Epoch, Event, Gap, Outcome, RequestId, SendId, SubscriptionId, Unanswered, Unsent};
+use super::limiter::Pressure;
 use super::output::ConnId;
+use super::watch::Step;
 use super::{Announced, Session};
 use crate::error::Error;
 use crate::message::Message;
@@ -19,8 +21,12 @@ pub(crate) enum Queued {
     Online { epoch: Epoch, resumed: bool, upgraded: Box<Upgraded> },
     Unanswered { id: RequestId, maybe_sent: bool, why: Unanswered },
     Subscribed { id: SubscriptionId, topic: String, epoch: Epoch },
-    Rejected { id: SubscriptionId, topic: String, reason: String, epoch: Epoch },
+    Rejected { id: SubscriptionId, topic: String, reason: String, retry_at: Option<Instant>, epoch: Epoch },
     Gap(Gap),
+    Authenticated { epoch: Epoch },
+    Stale { subscription: Option<(SubscriptionId, String)>, silence: Duration, step: Step, epoch: Epoch },
+    Pressure { level: Pressure, waiting: usize, delay: Duration },
+    Expired { id: SendId },
     Pong { rtt: Duration, epoch: Epoch },
     Writable,
     Lost { epoch: Epoch, error: Error, retry_at: Option<Instant>, unsent: Unsent },
@@ -80,6 +86,13 @@ fn view<'a>(
             let answer = if ok { Ok(text) } else { Err(RpcError::parse(text)) };
             Event::Response { id, outcome: Outcome::Answered(answer) }
         }
+        Announced::Request { id, method, params, .. } => {
+            let text = |at: Place| utf8::checked_text(at.of(bytes));
+            Event::Request { id: text(id), method: text(method), params: params.map(text), epoch }
+        }
+        Announced::Notice { at, recovery, .. } => {
+            Event::Notice { text: utf8::checked_text(at.of(bytes)), recovery, epoch }
+        }
         Announced::Queued => queued?.event(),
         Announced::Nothing | Announced::Leased => return None,
     })
@@ -95,7 +108,9 @@ impl Session {
             Announced::Queued => queued = Some(self.events.pop_front()?),
             Announced::Message { link, at, .. }
             | Announced::Chunk { link, at, .. }
-            | Announced::Response { link, at, .. } => {
+            | Announced::Response { link, at, .. }
+            | Announced::Request { link, id: at, .. }
+            | Announced::Notice { link, at, .. } => {
                 conn = Some(self.links[link].id);
                 bytes = self.links[link].receiver.lend(at);
             }
@@ -112,7 +127,11 @@ impl Session {
         self.announced = Announced::Nothing;
         match lease.announced {
             Announced::Nothing | Announced::Queued | Announced::Leased => {}
-            Announced::Message { at, .. } | Announced::Chunk { at, .. } | Announced::Response { at, .. } => {
+            Announced::Message { at, .. }
+            | Announced::Chunk { at, .. }
+            | Announced::Response { at, .. }
+            | Announced::Request { id: at, .. }
+            | Announced::Notice { at, .. } => {
                 if let Some(index) = lease.conn.and_then(|conn| self.link_index(conn)) {
                     self.links[index].receiver.restore(at, lease.bytes);
                 }
@@ -131,7 +150,9 @@ impl Session {
             }
             Announced::Message { link, at, .. }
             | Announced::Chunk { link, at, .. }
-            | Announced::Response { link, at, .. } => self.links[link].receiver.storage(at),
+            | Announced::Response { link, at, .. }
+            | Announced::Request { link, id: at, .. }
+            | Announced::Notice { link, at, .. } => self.links[link].receiver.storage(at),
         };
         self.announced = Announced::Nothing;
         view(announced, bytes, self.told.as_ref(), self.epoch)
@@ -152,10 +173,21 @@ impl Queued {
                 outcome: if *maybe_sent { Outcome::SentUnknown(*why) } else { Outcome::NotSent(*why) },
             },
             Self::Subscribed { id, topic, epoch } => Event::Subscribed { id: *id, topic, epoch: *epoch },
-            Self::Rejected { id, topic, reason, epoch } => {
-                Event::Rejected { id: *id, topic, reason, epoch: *epoch }
+            Self::Rejected { id, topic, reason, retry_at, epoch } => {
+                Event::Rejected { id: *id, topic, reason, retry_at: *retry_at, epoch: *epoch }
             }
             Self::Gap(gap) => Event::Gap(gap),
+            Self::Authenticated { epoch } => Event::Authenticated { epoch: *epoch },
+            Self::Stale { subscription, silence, step, epoch } => Event::Stale {
+                subscription: subscription.as_ref().map(|(id, topic)| (*id, &**topic)),
+                silence: *silence,
+                step: *step,
+                epoch: *epoch,
+            },
+            Self::Pressure { level, waiting, delay } => {
+                Event::Pressure { level: *level, waiting: *waiting, delay: *delay }
+            }
+            Self::Expired { id } => Event::Expired { id: *id },
             Self::Pong { rtt, epoch } => Event::Pong { rtt: *rtt, epoch: *epoch },
             Self::Writable => Event::Writable,
             Self::Lost { epoch, error, retry_at, unsent } => {

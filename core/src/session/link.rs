@@ -13,8 +13,10 @@
 //! - `Retired`: nothing more is expected from it; what is queued (a close frame, mostly) is flushed, input is thrown away,
 //!   and the peer has until the deadline to end the connection. The session has long moved on.
 
+use super::event::SendId;
 use super::liveness::Liveness;
 use super::output::ConnId;
+use super::stall::Stall;
 use super::{Config, Endpoint};
 use crate::error::{Disconnect, Error, Timeout};
 #[cfg(feature = "tls")]
@@ -39,8 +41,12 @@ pub(crate) struct Link {
     pub(crate) liveness: Liveness,
     /// Which of the messages that wait to be written are not the user's, by their ordinals.
     pub(crate) own: VecDeque<u64>,
+    /// The user's that were held back before, and may have overtaken each other: ordinal and id.
+    pub(crate) users: VecDeque<(u64, SendId)>,
     /// When bytes last arrived.
     pub(crate) last_received: Instant,
+    /// Since when the socket takes nothing.
+    pub(crate) stall: Stall,
     /// What this stage must be over by; for `Open` see `liveness`.
     pub(crate) deadline: Option<Instant>,
     /// The TCP connection is gone; what had arrived is still to be taken.
@@ -95,6 +101,8 @@ impl Link {
             sender: Sender::new(keys, config.fragment),
             liveness: Liveness::default(),
             own: VecDeque::new(),
+            users: VecDeque::new(),
+            stall: Stall::default(),
             last_received: now,
             deadline: None,
             gone: None,
@@ -193,10 +201,28 @@ impl Link {
         self.plaintext()
     }
 
-    pub(crate) fn transmitted(&mut self, len: usize) {
+    pub(crate) fn transmitted(&mut self, len: usize, now: Instant) {
         if self.gone.is_some() {
             return;
         }
+        self.write(len);
+        if self.transmit().is_empty() {
+            self.stall.idle();
+        } else {
+            self.stall.progress(now);
+        }
+    }
+
+    /// Notes whether bytes wait for the socket.
+    pub(crate) fn check_stall(&mut self, now: Instant) {
+        if self.transmit().is_empty() {
+            self.stall.idle();
+        } else {
+            self.stall.waiting(now);
+        }
+    }
+
+    fn write(&mut self, len: usize) {
         #[cfg(feature = "tls")]
         if let Some(tls) = &mut self.tls {
             return tls.handle_transmitted(len);
@@ -391,6 +417,12 @@ impl Link {
             self.sender.control(PONG, self.receiver.bytes(ping));
             self.pongs.push_back(self.sent + self.sender.queued() as u64);
         }
+    }
+
+    /// The same with a payload that was kept.
+    pub(crate) fn answer_ping(&mut self, payload: &[u8]) {
+        self.sender.control(PONG, payload);
+        self.pongs.push_back(self.sent + self.sender.queued() as u64);
     }
 
     /// Whether a message of `len` bytes must not join what waits to be written. Pongs do not count: they have room of their own.

@@ -4,8 +4,9 @@ use super::event::{SendId, Unanswered, Unsent};
 use super::lease::Queued;
 use super::requests::Failed;
 use super::status::State;
-use super::{Announced, Link, Session};
+use super::{Announced, Link, Mutant, Session};
 use crate::error::{Error, Recovery};
+use crate::protocol::Fault;
 use crate::ws::CloseCode;
 use crate::ws::sender::Unwritten;
 use std::time::Instant;
@@ -26,7 +27,7 @@ impl Session {
         let flush = matches!(error, Error::Protocol(_)) && link.gone.is_none();
         let unwritten = if flush { Unwritten::default() } else { link.sender.unwritten() };
         let messages = link.sender.messages();
-        let unsent = link.unsent(unwritten, self.last_send);
+        let mut unsent = link.unsent(unwritten, self.last_send, self.limited);
         // A peer that was told why it is left gets the time to read it.
         if !flush {
             // What is reported unsent must not be sent after all.
@@ -37,19 +38,33 @@ impl Session {
             return;
         }
         (self.stable_at, self.upgraded, self.renew, self.refused) = (None, None, false, false);
-        self.restoring = 0;
+        (self.batch, self.notice, self.direct) = (None, None, false);
+        self.stop_watches(now);
+        unsent.waiting.extend(self.empty_outbox(now));
+        unsent.waiting.sort_unstable();
         if self.history.state != State::Online {
             // It never was of use.
             self.failures += 1;
+            self.turn = self.turn.wrapping_add(1);
         }
-        self.subscriptions.lost(self.epoch, since);
+        self.subscriptions.lost(self.epoch, since, now);
         self.alive_until.get_or_insert((self.epoch, since));
         let failed = self.requests.lost(conn, messages, unwritten);
         let retry_at = self.schedule_retry(&error, now);
         let epoch = self.epoch;
         self.events.push_back(Queued::Lost { epoch, error: error.clone(), retry_at, unsent });
         for failed in failed {
+            if failed.id % 4 == 0 && self.is(Mutant::ForgetRequest) {
+                continue;
+            }
             self.request_failed(failed, now);
+        }
+        if !self.config.restore {
+            for (id, subscription) in self.subscriptions.drop_all() {
+                let topic = subscription.topic.name().to_owned();
+                let reason = "the connection was lost, and Config::restore is off".to_owned();
+                self.events.push_back(Queued::Rejected { id, topic, reason, retry_at: None, epoch });
+            }
         }
         if retry_at.is_none() {
             self.finish(Some(error), now);
@@ -61,26 +76,50 @@ impl Session {
         if self.closing || self.history.state == State::Closed {
             return None;
         }
+        let told = match error {
+            Error::Closed(closed) => {
+                self.config.protocol.recovery(Fault::Closed(u16::from(closed.code), &closed.reason))
+            }
+            _ => self.fault_recovery,
+        };
+        self.fault_recovery = None;
         if *error == Error::Reconnect {
-            self.retry_at = Some(now);
-            self.history.set(State::Backoff, error.to_string(), now);
-            return self.retry_at;
+            return self.retry(now, error, now);
+        }
+        let ends = !self.config.reconnects && self.stats.connections > 0;
+        if ends || self.config.max_attempts.is_some_and(|max| self.failures >= max) {
+            return None;
         }
         let delay = self.backoff.next(self.config.backoff_initial, self.config.backoff_max, &mut self.rng);
-        let tired = self.config.max_attempts.is_some_and(|max| self.failures >= max);
-        let delay = match error.recovery(self.clock.wall(now)) {
-            _ if tired => return None,
+        let recovery = match told {
+            Some(told) => told.bounded(),
+            None => self.config.policy.recovery(error, self.clock.wall(now)),
+        };
+        let delay = match recovery {
             // A path that served before will serve again: a deployment, a load balancer between servers.
             Recovery::Stop if matches!(error, Error::Handshake(_)) && self.stats.connections > 0 => delay,
             Recovery::Stop => return None,
             // The same credentials on a server that never took them.
-            Recovery::Reauthenticate if self.config.endpoint.is_some() && self.stats.connections == 0 => {
-                return None;
+            Recovery::Reauthenticate if self.config.endpoint.is_some() && !self.was_online => return None,
+            Recovery::Backoff(least) => {
+                // Many that were told the same time must not all come at it.
+                let late = super::backoff::fraction(self.config.backoff_initial, &mut self.rng);
+                if (told.is_some() || self.config.policy.cools_down(error))
+                    && let Some(host) = &self.host
+                {
+                    self.config.cooldown.hold(host, now + least);
+                }
+                delay.max(least + late)
             }
-            Recovery::Backoff(least) => delay.max(least),
             Recovery::Reconnect | Recovery::Reauthenticate => delay,
         };
-        self.retry_at = Some(now + delay);
+        self.retry(now + delay, error, now)
+    }
+
+    /// The next attempt is due then, or when the flap budget allows it.
+    fn retry(&mut self, at: Instant, error: &Error, now: Instant) -> Option<Instant> {
+        let at = self.flaps.as_mut().map_or(at, |flaps| flaps.earliest(at));
+        self.retry_at = Some(at);
         self.history.set(State::Backoff, error.to_string(), now);
         self.retry_at
     }
@@ -94,8 +133,11 @@ impl Session {
         self.abandon_attempt(now);
         self.history.set(State::Closed, why, now);
         (self.retry_at, self.stable_at, self.upgraded, self.current) = (None, None, None, None);
-        self.postponed = Announced::Nothing;
+        (self.postponed, self.batch, self.notice) = (Announced::Nothing, None, None);
+        self.direct = false;
+        self.stop_watches(now);
         self.settle_all(now);
+        self.drop_waiting(now);
         self.events.push_back(Queued::Closed { error });
     }
 
@@ -120,6 +162,13 @@ impl Session {
         }
     }
 
+    /// What waits for the rate limiter will not be sent.
+    pub(super) fn drop_waiting(&mut self, now: Instant) {
+        for id in self.empty_outbox(now) {
+            self.events.push_back(Queued::Expired { id });
+        }
+    }
+
     /// Ends every request: the session will not wait for answers.
     pub(super) fn settle_all(&mut self, now: Instant) {
         while let Some(failed) = self.requests.fail_first(Unanswered::Closed) {
@@ -129,13 +178,21 @@ impl Session {
 }
 
 impl Link {
-    /// Which of the user's messages were not written, `last_send` being the newest of them.
-    fn unsent(&self, unwritten: Unwritten, last_send: u64) -> Unsent {
+    /// Which of the user's messages were not written, `last_send` being the newest of them, besides those that did not get as far as this
+    /// connection's buffer.
+    fn unsent(&self, unwritten: Unwritten, last_send: u64, limited: bool) -> Unsent {
         let first = self.sender.messages() - unwritten.whole;
+        if limited {
+            let behind = self.users.iter().filter(|(ordinal, _)| *ordinal >= first);
+            let begun = self.users.iter().find(|(ordinal, _)| unwritten.partial && *ordinal + 1 == first);
+            let none = SendId(last_send + 1);
+            let waiting = behind.map(|(_, id)| *id).collect();
+            return Unsent { not_sent: none..none, waiting, cut: begun.map(|(_, id)| *id) };
+        }
         let own = self.own.iter().filter(|ordinal| **ordinal >= first).count() as u64;
         let not_sent = SendId(last_send + 1 - (unwritten.whole - own))..SendId(last_send + 1);
         let cut_is_users = unwritten.partial && !self.own.contains(&(first.wrapping_sub(1)));
         let cut = cut_is_users.then(|| SendId(not_sent.start.0 - 1));
-        Unsent { not_sent, cut }
+        Unsent { not_sent, waiting: Vec::new(), cut }
     }
 }

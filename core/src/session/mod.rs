@@ -19,55 +19,80 @@
 mod attempt;
 mod backoff;
 mod config;
+mod cooldown;
 mod driver;
 mod event;
 mod inbound;
+mod latency;
 mod lease;
 mod limiter;
 mod link;
 mod liveness;
 mod loss;
+mod mutant;
+mod outbox;
 mod output;
 mod policy;
+mod pump;
 mod requests;
 mod restore;
+mod resync;
 mod sequence;
+mod stall;
 mod status;
 mod subscriptions;
+mod tracker;
 mod user;
+mod watch;
+mod watches;
 
-pub use config::{Config, ConfigError, Endpoint};
+pub use config::{Config, ConfigError, Endpoint, Profile};
+pub use cooldown::Cooldown;
 pub use event::{
-    Epoch, Event, Gap, Outcome, OwnedEvent, OwnedOutcome, RequestId, SendId, SubscriptionId, Unanswered,
-    Unsent,
+    Epoch, Event, Gap, GapCause, Outcome, OwnedEvent, OwnedOutcome, RequestId, SendId, SubscriptionId,
+    Unanswered, Unsent,
 };
+pub use latency::{Latency, Summary};
 pub use lease::Lease;
-pub use limiter::{Limit, Rate};
+pub use limiter::{Limit, LimitError, Pressure, Rate, SharedLimits};
+#[cfg(feature = "mutants")]
+#[doc(hidden)]
+pub use mutant::Mutant;
+#[cfg(not(feature = "mutants"))]
+use mutant::Mutant;
 pub use output::{AttemptId, ConnId, Output};
 pub use policy::Policy;
 pub use requests::{OnDisconnect, RequestOptions};
-pub use sequence::{Continuity, Sequence, Tracker};
+pub use sequence::{Continuity, Sequence, SequenceRule, Tracker};
 pub use status::{State, Stats, Status, Transition};
-pub use subscriptions::SubscriptionState;
+pub use subscriptions::{SubscribeOptions, SubscriptionInfo, SubscriptionState};
+pub use tracker::Sequences;
 pub use user::{SendError, SendOptions};
+pub use watch::{Step, Watch};
 
 use crate::clock::Clock;
-use crate::error::Error;
+use crate::error::{Error, Notice, Recovery, Timeout};
 use crate::ws::Kind;
 use crate::ws::receiver::{Inbound, Place};
 use attempt::Attempt;
-use backoff::Backoff;
+use backoff::{Backoff, FlapBudget};
+use latency::Timings;
 use lease::Queued;
+use limiter::Limiter;
 use link::Link;
+use liveness::Heartbeat;
+use outbox::Outbox;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use requests::Requests;
+use resync::Storm;
 use status::History;
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 use subscriptions::Subscriptions;
+use watch::Silence;
 
 /// A WebSocket client that stays connected, without its I/O: see the [crate's documentation](crate) for how to drive it.
 pub struct Session {
@@ -101,8 +126,34 @@ pub struct Session {
 
     requests: Requests,
     subscriptions: Subscriptions,
-    /// Requests that restore subscriptions and are not answered.
-    restoring: usize,
+    /// What waits to be encoded.
+    outbox: Outbox,
+    /// There are limits on what may be sent.
+    limited: bool,
+    /// Online, and nothing limits what is sent.
+    direct: bool,
+    /// Resyncs of topics, so that there are not too many at a time.
+    storm: Storm,
+    heartbeat: Heartbeat,
+    /// Silence of the whole connection, and when a message came last.
+    data: Silence,
+    last_data: Instant,
+    /// Answers of ours to the server's heartbeats that may be answered themselves.
+    replies: VecDeque<u64>,
+    /// One of the session's own requests was not answered, and that ends the connection once all that arrived is parsed.
+    overdue: Option<Timeout>,
+    /// What the server said that ends the connection, once all that arrived is told.
+    notice: Option<Notice>,
+    /// What the protocol wants done about the error that is coming.
+    fault_recovery: Option<Recovery>,
+    timings: Timings,
+    /// Attempts that began, so that there are not too many in a span.
+    flaps: Option<FlapBudget>,
+    /// Which of the endpoints has its turn.
+    turn: usize,
+    /// Name and port of the endpoint that was tried last.
+    host: Option<String>,
+    was_online: bool,
     /// Messages of the user that were sent, and messages besides.
     last_send: u64,
     own_sent: u64,
@@ -120,6 +171,8 @@ pub struct Session {
     told: Option<Queued>,
     /// What was parsed already, but has to wait for events that go before it.
     postponed: Announced,
+    /// A message that is several, of which not all were looked at.
+    batch: Option<Batch>,
     /// Scratch for encoding protocol messages.
     text: String,
     /// Whether the protocol wants to see inbound text.
@@ -134,6 +187,14 @@ pub struct Session {
     wake_known: bool,
     /// The user wants another connection, once all that arrived on this one is told.
     renew: bool,
+}
+
+/// Where the next part of a message that is several begins.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Batch {
+    link: usize,
+    at: Place,
+    cursor: usize,
 }
 
 /// The event that `poll_output` announced.
@@ -162,6 +223,17 @@ pub(crate) enum Announced {
         ok: bool,
         at: Place,
     },
+    Request {
+        link: usize,
+        id: Place,
+        method: Place,
+        params: Option<Place>,
+    },
+    Notice {
+        link: usize,
+        at: Place,
+        recovery: Option<Recovery>,
+    },
 }
 
 impl Session {
@@ -173,6 +245,14 @@ impl Session {
     /// [`ConfigError`] names the option that cannot work, and what would.
     pub fn new(config: Config, start: Clock, seed: [u8; 32]) -> Result<Self, ConfigError> {
         config.validate()?;
+        let limits: Vec<Limit> =
+            config.protocol.limits().into_iter().chain(config.send_limits.iter().cloned()).collect();
+        for limit in &limits {
+            limit.validate().map_err(ConfigError::Limit)?;
+        }
+        let limiter = Limiter::new(limits, config.shared_limits.clone());
+        let flaps = config.flap_budget.map(|(max, per)| FlapBudget::new(max, per));
+        let timings = Timings::new(config.latency_buffer);
         Ok(Self {
             identity: IDENTITIES.fetch_add(1, Ordering::Relaxed),
             inspects: config.protocol.inspects(),
@@ -196,7 +276,22 @@ impl Session {
             alive_until: None,
             requests: Requests::default(),
             subscriptions: Subscriptions::default(),
-            restoring: 0,
+            limited: !limiter.is_empty(),
+            direct: false,
+            outbox: Outbox::new(limiter),
+            storm: Storm::default(),
+            heartbeat: Heartbeat::default(),
+            data: Silence::default(),
+            last_data: start.instant,
+            replies: VecDeque::new(),
+            overdue: None,
+            notice: None,
+            fault_recovery: None,
+            timings,
+            flaps,
+            turn: 0,
+            host: None,
+            was_online: false,
             last_send: 0,
             own_sent: 0,
             watched: BTreeSet::new(),
@@ -207,6 +302,7 @@ impl Session {
             announced: Announced::Nothing,
             told: None,
             postponed: Announced::Nothing,
+            batch: None,
             text: String::new(),
             closing: false,
             calm: false,
@@ -225,7 +321,7 @@ impl Session {
             && let Some(link) = self.links.first_mut()
         {
             if let Some((kind, at)) = link.receiver.poll_plain() {
-                return self.announce(kind, at);
+                return self.announce(kind, at, now);
             }
             let inbound = if link.receiver.has_input() { link.receiver.poll() } else { Ok(None) };
             match inbound {
@@ -233,7 +329,7 @@ impl Session {
                     return Output::Wait(self.wake);
                 }
                 Ok(None) => {}
-                Ok(Some(Inbound::Message(kind, at))) => return self.announce(kind, at),
+                Ok(Some(Inbound::Message(kind, at))) => return self.announce(kind, at, now),
                 Ok(Some(other)) => self.inbound(0, other, now),
                 Err(error) => self.failed(0, Error::Protocol(error), now),
             }
@@ -243,8 +339,9 @@ impl Session {
 
     /// Announces a message of the only connection.
     #[inline]
-    fn announce(&mut self, kind: Kind, at: Place) -> Output {
+    fn announce(&mut self, kind: Kind, at: Place, now: Instant) -> Output {
         self.stats.messages_received += 1;
+        self.last_data = now;
         self.announced = Announced::Message { link: 0, kind, at, subscription: None };
         Output::Event
     }
@@ -275,6 +372,11 @@ impl Session {
             if self.step_links(now) {
                 continue;
             }
+            self.pump(now);
+            if !self.events.is_empty() {
+                continue;
+            }
+            self.links.iter_mut().for_each(|link| link.check_stall(now));
             match self.deadline() {
                 Some(due) if due <= now => self.run_timers(now),
                 due => {
@@ -289,7 +391,9 @@ impl Session {
     /// See `calm`.
     fn is_calm(&self) -> bool {
         !self.inspects
+            && !self.limited
             && !self.renew
+            && self.data.told().is_none()
             && self.current == Some(0)
             && self.links.len() == 1
             && self.links[0].is_plain()
@@ -343,18 +447,27 @@ impl Session {
     /// Earliest moment at which `handle_timeout` has something to do. `Output::Wait` gives the same; this is for a driver that goes
     /// on while an event is not taken.
     pub fn timeout(&self) -> Option<Instant> {
-        if self.announced == Announced::Nothing { self.deadline() } else { self.requests.deadline() }
+        if self.announced == Announced::Nothing {
+            return self.deadline();
+        }
+        [self.requests.users_deadline(), self.outbox.deadline()].into_iter().flatten().min()
     }
 
     /// Earliest moment at which something is to be done.
     fn deadline(&self) -> Option<Instant> {
-        let links = self.links.iter().flat_map(|link| [link.deadline, link.liveness.deadline()]);
+        let stalled =
+            |link: &Link| self.config.write_timeout.and_then(|timeout| link.stall.deadline(timeout));
+        let links =
+            self.links.iter().flat_map(|link| [link.deadline, link.liveness.deadline(), stalled(link)]);
         self.own_deadlines().chain(links.flatten()).min()
     }
 
     fn own_deadlines(&self) -> impl Iterator<Item = Instant> {
         let attempt = self.attempt.as_ref().and_then(|attempt| attempt.deadline);
-        [self.retry_at, self.stable_at, self.requests.deadline(), attempt].into_iter().flatten()
+        let overdue = self.overdue.map(|_| self.last_data);
+        let watches = self.current.and_then(|_| self.watches_deadline());
+        let waits = [self.requests.deadline(), self.outbox.deadline(), watches, overdue];
+        [self.retry_at, self.stable_at, attempt].into_iter().chain(waits).flatten()
     }
 
     /// Deals with what is due. Only when all that arrived is parsed and told: a pong, an answer or a close frame may be among it.
@@ -367,13 +480,18 @@ impl Session {
         }
         self.attempt_overdue(now);
         self.expire_requests(now);
+        while let Some(failed) = self.requests.expire_own(now) {
+            self.request_failed(failed, now);
+        }
+        self.expire_messages(now);
+        self.run_watches(now);
         for index in 0..self.links.len() {
             self.link_overdue(index, now);
         }
     }
 
     fn expire_requests(&mut self, now: Instant) {
-        while let Some(failed) = self.requests.expire(now) {
+        while let Some(failed) = self.requests.expire_users(now) {
             self.request_failed(failed, now);
         }
     }
@@ -405,9 +523,19 @@ impl Session {
         self.current.map_or(0, |index| self.links[index].sender.queued())
     }
 
-    /// The subscriptions: id, topic's name and state, in the order in which they were made.
-    pub fn subscriptions(&self) -> impl Iterator<Item = (SubscriptionId, &str, SubscriptionState)> {
-        self.subscriptions.iter().map(|(id, s)| (id, s.topic.name(), s.state))
+    /// The subscriptions in the order in which they were made, then those that were given up and that the peer has not let go of.
+    pub fn subscriptions(&self) -> impl Iterator<Item = SubscriptionInfo<'_>> {
+        self.subscriptions.iter()
+    }
+
+    /// How long things take, over the last `Config::latency_buffer` of each kind.
+    pub fn latency(&self) -> Latency {
+        self.timings.latency()
+    }
+
+    /// What is left of each limit on sending: name, what is left, of how much.
+    pub fn budget(&self, now: Instant) -> impl Iterator<Item = (&str, u64, u64)> {
+        self.outbox.limiter.budget(now)
     }
 
     fn next_conn(&mut self) -> ConnId {
@@ -439,6 +567,7 @@ impl Session {
         for announced in [&mut self.announced, &mut self.postponed] {
             announced.link_mut().into_iter().for_each(shift);
         }
+        self.batch.iter_mut().for_each(|batch| shift(&mut batch.link));
     }
 }
 
@@ -462,7 +591,11 @@ impl Announced {
     /// The index of the connection that it came over.
     fn link_mut(&mut self) -> Option<&mut usize> {
         match self {
-            Self::Message { link, .. } | Self::Chunk { link, .. } | Self::Response { link, .. } => Some(link),
+            Self::Message { link, .. }
+            | Self::Chunk { link, .. }
+            | Self::Response { link, .. }
+            | Self::Request { link, .. }
+            | Self::Notice { link, .. } => Some(link),
             Self::Nothing | Self::Leased | Self::Queued => None,
         }
     }

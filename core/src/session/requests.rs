@@ -9,10 +9,14 @@ use std::time::{Duration, Instant};
 /// How a request is to be made.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RequestOptions {
-    /// Time for the answer, waiting for a connection included. Default: `Config::request_timeout`.
+    /// Time for the answer, waiting for a connection and for the rate limiter included. Default: `Config::request_timeout`.
     pub timeout: Option<Duration>,
     /// What becomes of it without a connection.
     pub on_disconnect: OnDisconnect,
+    /// Where the rate limiter holds messages back, it goes before those without priority, and before subscriptions. Default false.
+    pub priority: bool,
+    /// The id to send it with. Default `None`: one that the session never used. One of your own must not be that of a request that is unsettled.
+    pub id: Option<u64>,
 }
 
 /// What becomes of a request when there is no connection, or when that is lost before the answer.
@@ -32,7 +36,8 @@ pub enum OnDisconnect {
 pub(crate) struct Requests {
     last_id: u64,
     live: BTreeMap<u64, Live>,
-    deadlines: BTreeSet<(Instant, u64)>,
+    /// Those of the session's own requests, and those of the user's.
+    deadlines: [BTreeSet<(Instant, u64)>; 2],
     /// Those that wait for a connection.
     held: BTreeSet<u64>,
 }
@@ -42,26 +47,45 @@ pub(crate) struct Live {
     pub(crate) what: What,
     deadline: Instant,
     on_disconnect: OnDisconnect,
-    /// The encoded request, kept only if it may be sent again.
-    text: Option<String>,
-    sent: Option<Sent>,
+    /// Kept only if it may be sent later, or again.
+    kept: Option<Box<Kept>>,
+    pub(crate) sent: Option<Sent>,
     /// It was sent on a connection before this one.
     resent: bool,
+    /// Its topics are answered one by one: that it was understood is no answer.
+    per_topic: bool,
 }
 
 /// Whose request it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum What {
     User,
-    Subscribe { topics: Vec<SubscriptionId>, restore: bool },
-    Unsubscribe,
+    Authenticate,
+    Subscribe {
+        topics: Vec<SubscriptionId>,
+    },
+    Unsubscribe(Vec<SubscriptionId>),
+    /// Ends a subscription that is then made anew.
+    Renew(SubscriptionId),
+    /// A heartbeat of ours.
+    Heartbeat,
+    /// An answer of ours to one of the server's: whether that is answered in turn does not matter.
+    HeartbeatReply,
+}
+
+/// An encoded request.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    pub(crate) method: String,
+    pub(crate) text: String,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Sent {
+pub(crate) struct Sent {
     conn: ConnId,
     /// Which data message of the connection it was.
     ordinal: u64,
+    pub(crate) at: Instant,
 }
 
 /// A request that ended without an answer.
@@ -74,10 +98,19 @@ pub(crate) struct Failed {
 }
 
 impl Requests {
-    /// An id that no request of this session had before.
+    /// An id that no request of this session had before, and none that the user named has now.
     pub(crate) fn next_id(&mut self) -> u64 {
-        self.last_id += 1;
-        self.last_id
+        loop {
+            self.last_id += 1;
+            if !self.live.contains_key(&self.last_id) {
+                return self.last_id;
+            }
+        }
+    }
+
+    /// Whether a request with this id is unsettled.
+    pub(crate) fn is_live(&self, id: u64) -> bool {
+        self.live.contains_key(&id)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -90,18 +123,63 @@ impl Requests {
         what: What,
         deadline: Instant,
         on_disconnect: OnDisconnect,
-        text: &str,
+        kept: Option<Kept>,
     ) {
-        let text = (on_disconnect != OnDisconnect::Fail).then(|| text.to_owned());
-        self.deadlines.insert((deadline, id));
-        self.live.insert(id, Live { what, deadline, on_disconnect, text, sent: None, resent: false });
+        let kept = kept.map(Box::new);
+        self.deadlines[usize::from(what == What::User)].insert((deadline, id));
+        self.live.insert(
+            id,
+            Live { what, deadline, on_disconnect, kept, sent: None, resent: false, per_topic: false },
+        );
     }
 
-    /// It goes out now, as data message `ordinal` of `conn`.
-    pub(crate) fn sent(&mut self, id: u64, conn: ConnId, ordinal: u64) {
+    /// It goes out now, as this data message of that connection.
+    pub(crate) fn sent(&mut self, id: u64, (conn, ordinal): (ConnId, u64), now: Instant) {
         self.held.remove(&id);
         if let Some(live) = self.live.get_mut(&id) {
-            live.sent = Some(Sent { conn, ordinal });
+            live.sent = Some(Sent { conn, ordinal, at: now });
+        }
+    }
+
+    /// Its topics are answered one by one.
+    pub(crate) fn set_per_topic(&mut self, id: u64) {
+        if let Some(live) = self.live.get_mut(&id) {
+            live.per_topic = true;
+        }
+    }
+
+    pub(crate) fn is_per_topic(&self, id: u64) -> bool {
+        self.live.get(&id).is_some_and(|live| live.per_topic)
+    }
+
+    /// The method of one whose text is kept.
+    pub(crate) fn method(&self, id: u64) -> Option<&str> {
+        Some(&self.live.get(&id)?.kept.as_ref()?.method)
+    }
+
+    /// What was kept of one that is to be sent.
+    pub(crate) fn take_kept(&mut self, id: u64) -> Option<Box<Kept>> {
+        self.live.get_mut(&id)?.kept.take()
+    }
+
+    /// It was sent: this is kept only if it may have to be sent again.
+    pub(crate) fn keep(&mut self, id: u64, kept: Box<Kept>) {
+        if let Some(live) = self.live.get_mut(&id).filter(|live| live.on_disconnect != OnDisconnect::Fail) {
+            live.kept = Some(kept);
+        }
+    }
+
+    /// What becomes of an unsettled one without a connection.
+    pub(crate) fn on_disconnect(&self, id: u64) -> Option<OnDisconnect> {
+        self.live.get(&id).map(|live| live.on_disconnect)
+    }
+
+    /// Takes out a request for subscriptions whose topics are answered one by one, once none of them is awaited.
+    pub(crate) fn settle_subscribe(&mut self, id: u64, awaited: impl Fn(SubscriptionId) -> bool) {
+        if let Some(Live { what: What::Subscribe { topics }, .. }) = self.live.get(&id)
+            && !topics.iter().any(|topic| awaited(*topic))
+        {
+            self.settle(id);
         }
     }
 
@@ -110,17 +188,15 @@ impl Requests {
         self.held.insert(id);
     }
 
-    /// The first that waits for a connection, and its text.
-    pub(crate) fn first_held(&self) -> Option<(u64, &str)> {
-        let id = *self.held.first()?;
-        let text = self.live.get(&id).and_then(|live| live.text.as_deref());
-        Some((id, text.unwrap_or_default()))
+    /// The first that waits for a connection; it does not any more.
+    pub(crate) fn take_held(&mut self) -> Option<u64> {
+        self.held.pop_first()
     }
 
     /// Takes it out: it is answered, or cancelled.
     pub(crate) fn settle(&mut self, id: u64) -> Option<Live> {
         let live = self.live.remove(&id)?;
-        self.deadlines.remove(&(live.deadline, id));
+        self.deadlines[usize::from(live.what == What::User)].remove(&(live.deadline, id));
         self.held.remove(&id);
         Some(live)
     }
@@ -130,15 +206,26 @@ impl Requests {
     }
 
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.deadlines.first().map(|(deadline, _)| *deadline)
+        self.deadlines.iter().filter_map(|set| set.first()).map(|(deadline, _)| *deadline).min()
     }
 
-    /// Takes out one whose time is over.
-    pub(crate) fn expire(&mut self, now: Instant) -> Option<Failed> {
-        let (deadline, id) = *self.deadlines.first()?;
-        if now < deadline {
-            return None;
-        }
+    /// The same for the user's alone.
+    pub(crate) fn users_deadline(&self) -> Option<Instant> {
+        self.deadlines[1].first().map(|(deadline, _)| *deadline)
+    }
+
+    /// Takes out one of the user's whose time is over.
+    pub(crate) fn expire_users(&mut self, now: Instant) -> Option<Failed> {
+        self.expire(1, now)
+    }
+
+    /// Takes out one of the session's own whose time is over. Only when all that arrived is parsed: the answer may be among it.
+    pub(crate) fn expire_own(&mut self, now: Instant) -> Option<Failed> {
+        self.expire(0, now)
+    }
+
+    fn expire(&mut self, whose: usize, now: Instant) -> Option<Failed> {
+        let (_, id) = *self.deadlines[whose].first().filter(|(deadline, _)| *deadline <= now)?;
         self.fail(id, Unanswered::Timeout)
     }
 

@@ -1,13 +1,14 @@
-//! A connection is there: subscriptions are restored, then the user may send.
+//! A connection is there: it is authenticated, subscriptions are restored, then the user may send.
 
-use super::event::{Gap, OwnedOutcome, Unanswered};
+use super::event::{Gap, GapCause, OwnedOutcome, Unanswered};
 use super::lease::Queued;
-use super::link::{Link, Stage};
+use super::link::Link;
+use super::outbox::{Lane, Waits};
 use super::requests::{Failed, Live, OnDisconnect, What};
 use super::status::State;
-use super::subscriptions::SubscriptionState;
-use super::{Epoch, RequestId, Session, SubscriptionId};
-use crate::protocol::{Ack, RpcError, Topic};
+use super::{Epoch, Mutant, RequestId, Session, SubscriptionId};
+use crate::error::{Error, Refusal, Timeout};
+use crate::protocol::{Ack, Fault, RpcError};
 use crate::ws::Kind;
 use crate::ws::deflate::{Deflater, Inflater};
 use crate::ws::handshake::Upgraded;
@@ -26,143 +27,188 @@ impl Session {
             link.compress(Inflater::new(params), Deflater::new(config, params));
         }
         self.upgraded = Some(upgraded);
-        self.restoring = 0;
-        self.history.set(State::Restoring, "connected", now);
-        let waiting = self.subscriptions.waiting();
-        self.ask_for(&waiting, true, now);
+        if self.is(Mutant::ResetBackoffOnConnect) {
+            self.backoff.reset();
+        }
+        self.start_watches(now);
+        let id = self.requests.next_id();
+        let mut text = String::new();
+        let wall = self.clock.wall(now);
+        let ack = self.config.protocol.authenticate(id, wall, &mut text);
+        if text.is_empty() {
+            return self.begin_restore("connected", now);
+        }
+        self.history.set(State::Authenticating, "connected", now);
+        if ack != Ack::None {
+            let deadline = now + self.config.request_timeout;
+            self.requests.insert(id, What::Authenticate, deadline, OnDisconnect::Fail, None);
+        }
+        self.outbox.authenticate = Some((id, text));
+        self.pump(now);
+        if ack == Ack::None {
+            self.begin_restore("authentication sent", now);
+        }
+    }
+
+    fn begin_restore(&mut self, why: &str, now: Instant) {
+        self.history.set(State::Restoring, why, now);
+        self.subscriptions.restore(now);
+        if self.is(Mutant::SkipRestore) {
+            self.subscriptions.skip_some();
+        }
+        if self.is(Mutant::SendBeforeRestore) {
+            self.send_held(now);
+        }
+        self.pump(now);
         self.check_restored(now);
     }
 
-    /// Goes online once nothing that restores is outstanding.
+    /// Goes online once every restored subscription has its outcome.
     pub(super) fn check_restored(&mut self, now: Instant) {
-        if self.history.state != State::Restoring || self.restoring > 0 {
+        if self.history.state != State::Restoring || self.subscriptions.restoring() > 0 {
             return;
         }
         let Some(upgraded) = self.upgraded.take() else { return };
         self.history.set(State::Online, "restored", now);
-        self.failures = 0;
+        (self.failures, self.was_online, self.direct) = (0, true, !self.limited);
         self.stable_at = Some(now + self.config.stable_after);
         let resumed = self.stats.connections > 1;
         let lost = self.alive_until.take();
         if let Some((before, since)) = lost.filter(|_| self.subscriptions.is_empty()) {
-            let gap = Gap { topics: Vec::new(), before, after: self.epoch, since, until: now };
+            let cause = GapCause::Reconnect;
+            let gap = Gap { topics: Vec::new(), before, after: self.epoch, since, until: now, cause };
             self.events.push_back(Queued::Gap(gap));
         }
         self.events.push_back(Queued::Online { epoch: self.epoch, resumed, upgraded });
-        self.send_held();
+        self.send_held(now);
     }
 
     /// Requests that waited for a connection go out, the oldest first.
-    fn send_held(&mut self) {
+    fn send_held(&mut self, now: Instant) {
         let Some(index) = self.current else { return };
-        let link = &mut self.links[index];
-        while let Some((id, text)) = self.requests.first_held() {
-            let ordinal = link.send_own(text);
-            self.own_sent += 1;
-            self.requests.sent(id, link.id, ordinal);
-        }
-    }
-
-    /// Asks the peer for these topics, in batches as the protocol wants them.
-    pub(super) fn ask_for(&mut self, ids: &[SubscriptionId], restore: bool, now: Instant) {
-        let batch = self.config.protocol.topics_per_message().max(1);
-        for ids in ids.chunks(batch) {
-            let topics: Vec<&Topic> =
-                ids.iter().filter_map(|id| self.subscriptions.get(*id)).map(|s| &s.topic).collect();
-            let id = self.requests.next_id();
-            self.text.clear();
-            let ack = self.config.protocol.subscribe(id, &topics, &mut self.text);
-            self.send_text(id, ack, What::Subscribe { topics: ids.to_vec(), restore }, now);
-            for id in ids {
-                if let Some(subscription) = self.subscriptions.get_mut(*id) {
-                    subscription.state = SubscriptionState::Pending;
-                }
-            }
-            match ack {
-                Ack::Response | Ack::PerTopic => self.restoring += usize::from(restore),
-                Ack::None => self.confirmed(ids, now),
+        while let Some(id) = self.requests.take_held() {
+            if self.limited {
+                self.outbox.push(Lane::Normal, Waits::Request(id), None);
+            } else {
+                self.send_request(index, id, now);
             }
         }
-    }
-
-    /// Tells the peer that a topic is not wanted any more.
-    pub(super) fn ask_no_more(&mut self, topic: &Topic, now: Instant) {
-        let id = self.requests.next_id();
-        self.text.clear();
-        let ack = self.config.protocol.unsubscribe(id, &[topic], &mut self.text);
-        if !self.text.is_empty() {
-            self.send_text(id, ack, What::Unsubscribe, now);
-        }
-    }
-
-    /// Sends what the protocol wrote to `text`.
-    fn send_text(&mut self, id: u64, ack: Ack, what: What, now: Instant) {
-        let Some(index) = self.current else { return };
-        let link = &mut self.links[index];
-        let ordinal = link.send_own(&self.text);
-        self.own_sent += 1;
-        if ack == Ack::Response {
-            let deadline = now + self.config.request_timeout;
-            self.requests.insert(id, what, deadline, OnDisconnect::Fail, "");
-            self.requests.sent(id, link.id, ordinal);
-        }
+        self.pump(now);
     }
 
     /// The peer answered one of the session's own requests.
-    pub(super) fn own_response(&mut self, live: Live, index: usize, at: Place, ok: bool, now: Instant) {
-        let What::Subscribe { topics, restore } = live.what else { return };
-        let pending = |id: &SubscriptionId| {
-            // One that was dropped meanwhile has nobody to be told; one that was confirmed by another answer is settled.
-            self.subscriptions.get(*id).is_some_and(|s| s.state == SubscriptionState::Pending)
-        };
-        let alone = topics.len() == 1;
-        let topics: Vec<SubscriptionId> = topics.into_iter().filter(pending).collect();
+    pub(super) fn own_response(
+        &mut self,
+        id: u64,
+        live: Live,
+        index: usize,
+        at: Place,
+        ok: bool,
+        now: Instant,
+    ) {
         let text = self.links[index].receiver.text(at);
-        let mut again = Vec::new();
-        if ok {
-            let confirms = |id: &SubscriptionId| {
-                self.subscriptions.get(*id).is_some_and(|s| self.config.protocol.confirms(text, &s.topic))
-            };
-            let (good, bad): (Vec<_>, Vec<_>) = topics.into_iter().partition(confirms);
-            self.confirmed(&good, now);
-            self.rejected(&bad, "the server's answer does not name it");
-        } else if !alone {
-            // One bad topic must not take the others with it: each is tried alone.
-            again = topics;
-        } else {
-            let reason = RpcError::parse(text).to_string();
-            self.rejected(&topics, &reason);
+        match live.what {
+            What::Authenticate if ok => {
+                self.events.push_back(Queued::Authenticated { epoch: self.epoch });
+                self.begin_restore("authenticated", now);
+            }
+            What::Authenticate => {
+                let recovery = self.config.protocol.recovery(Fault::Authentication(text));
+                let error = RpcError::parse(text);
+                let refusal = Refusal::new(&error.message, (error.code != 0).then_some(error.code));
+                self.fault_recovery = recovery;
+                self.failed(index, Error::Authentication(refusal), now);
+            }
+            What::Subscribe { topics } => {
+                let alone = topics.len() == 1;
+                let awaits = |topic: &SubscriptionId| self.subscriptions.awaits(*topic, id);
+                let topics: Vec<SubscriptionId> = topics.into_iter().filter(awaits).collect();
+                if ok {
+                    let confirms = |id: &SubscriptionId| {
+                        let subscription = self.subscriptions.get(*id);
+                        subscription.is_some_and(|s| self.config.protocol.confirms(text, &s.topic))
+                    };
+                    let (good, bad): (Vec<_>, Vec<_>) = topics.into_iter().partition(confirms);
+                    self.confirmed(&good, now);
+                    self.rejected(&bad, "the server's answer does not name it", None, now);
+                } else if !alone {
+                    // One bad topic must not take the others with it: each is tried alone.
+                    topics.into_iter().for_each(|id| self.subscriptions.ask(id, true, now));
+                    self.pump(now);
+                } else {
+                    let error = text.to_owned();
+                    let reason = RpcError::parse(&error).to_string();
+                    self.rejected(&topics, &reason, Some(&error), now);
+                }
+                self.check_restored(now);
+            }
+            What::Unsubscribe(topics) => self.subscriptions.said(&topics, true),
+            // Refused or not: what counts is the answer to the next one.
+            What::Renew(topic) => self.renewed(topic, id, now),
+            What::Heartbeat => self.heartbeat_answered(Some(id), now),
+            What::HeartbeatReply | What::User => {}
         }
-        for id in again {
-            self.ask_for(&[id], restore, now);
-        }
-        self.restored(restore, now);
     }
 
-    /// A request that restores is settled.
-    fn restored(&mut self, restore: bool, now: Instant) {
-        if restore && self.history.state == State::Restoring {
-            self.restoring = self.restoring.saturating_sub(1);
-            self.check_restored(now);
+    /// A subscription that is made anew has ended, by this request.
+    fn renewed(&mut self, id: SubscriptionId, request: u64, now: Instant) {
+        if self.subscriptions.is_renewed_by(id, request) {
+            self.subscriptions.ask(id, true, now);
+            self.pump(now);
         }
     }
 
-    fn confirmed(&mut self, ids: &[SubscriptionId], now: Instant) {
+    /// The peer said of one topic that it is subscribed to, or will not be.
+    pub(super) fn topic_answered(
+        &mut self,
+        topic: SubscriptionId,
+        request: Option<u64>,
+        error: Option<&str>,
+        now: Instant,
+    ) {
+        let Some(asked) = self.subscriptions.pending(topic).filter(|id| request.is_none_or(|r| r == *id))
+        else {
+            return;
+        };
+        match error {
+            None => self.confirmed(&[topic], now),
+            Some(error) => {
+                let reason = RpcError::parse(error).to_string();
+                self.rejected(&[topic], &reason, Some(error), now);
+            }
+        }
+        self.requests.settle_subscribe(asked, |topic| self.subscriptions.awaits(topic, asked));
+        self.check_restored(now);
+    }
+
+    pub(super) fn confirmed(&mut self, ids: &[SubscriptionId], now: Instant) {
         self.report_gaps(ids, now);
         for &id in ids {
-            let Some(subscription) = self.subscriptions.get_mut(id) else { continue };
-            subscription.state = SubscriptionState::Confirmed;
+            let Some(subscription) = self.subscriptions.confirm(id, now) else { continue };
+            let rule = subscription.options.sequence.as_ref().map(super::sequence::SequenceRule::tracker);
+            subscription.tracker = rule.or_else(|| self.config.protocol.tracker(&subscription.topic));
             let topic = subscription.topic.name().to_owned();
             self.events.push_back(Queued::Subscribed { id, topic, epoch: self.epoch });
         }
     }
 
-    fn rejected(&mut self, ids: &[SubscriptionId], reason: &str) {
+    /// `error` is what the server said, as the protocol encodes it.
+    pub(super) fn rejected(
+        &mut self,
+        ids: &[SubscriptionId],
+        reason: &str,
+        error: Option<&str>,
+        now: Instant,
+    ) {
+        let recovery = error.and_then(|error| self.config.protocol.recovery(Fault::Subscription(error)));
         for &id in ids {
-            let Some(subscription) = self.subscriptions.get_mut(id) else { continue };
-            subscription.state = SubscriptionState::Rejected;
-            let (topic, reason) = (subscription.topic.name().to_owned(), reason.to_owned());
-            self.events.push_back(Queued::Rejected { id, topic, reason, epoch: self.epoch });
+            let Some(subscription) = self.subscriptions.get(id) else { continue };
+            let topic = subscription.topic.name().to_owned();
+            let refusals = self.subscriptions.refuse(id, reason, now);
+            let retry_at = self.retry_topic_at(refusals, recovery, now);
+            self.subscriptions.set_turn(id, retry_at);
+            let reason = reason.to_owned();
+            self.events.push_back(Queued::Rejected { id, topic, reason, retry_at, epoch: self.epoch });
         }
     }
 
@@ -170,6 +216,9 @@ impl Session {
     pub(super) fn report_gaps(&mut self, ids: &[SubscriptionId], now: Instant) -> bool {
         let gaps = self.subscriptions.close_gaps(ids, self.epoch, now);
         let any = !gaps.is_empty();
+        if self.is(Mutant::HideGap) {
+            return false;
+        }
         self.events.extend(gaps.into_iter().map(Queued::Gap));
         any
     }
@@ -188,6 +237,7 @@ impl Session {
     /// A request ended without an answer.
     pub(super) fn request_failed(&mut self, failed: Failed, now: Instant) {
         let Failed { id, what, maybe_sent, why } = failed;
+        let late = why == Unanswered::Timeout;
         match what {
             What::User if self.watched.remove(&RequestId(id)) => {
                 let outcome =
@@ -195,18 +245,18 @@ impl Session {
                 self.watched_failed.push((RequestId(id), outcome));
             }
             What::User => self.events.push_back(Queued::Unanswered { id: RequestId(id), maybe_sent, why }),
-            What::Unsubscribe => {}
-            What::Subscribe { topics, restore } if why == Unanswered::Timeout => {
-                let pending = |id: &SubscriptionId| {
-                    self.subscriptions.get(*id).is_some_and(|s| s.state == SubscriptionState::Pending)
-                };
-                let topics: Vec<SubscriptionId> = topics.into_iter().filter(pending).collect();
+            What::Authenticate if late => self.overdue = Some(Timeout::Authentication),
+            What::Subscribe { topics } if late => {
+                let awaits = |topic: &SubscriptionId| self.subscriptions.awaits(*topic, id);
+                let topics: Vec<SubscriptionId> = topics.into_iter().filter(awaits).collect();
                 let reason = format!("no answer in {:?}", self.config.request_timeout);
-                self.rejected(&topics, &reason);
-                self.restored(restore, now);
+                self.rejected(&topics, &reason, None, now);
+                self.check_restored(now);
             }
-            // The topics wait for the next connection.
-            What::Subscribe { .. } => {}
+            What::Unsubscribe(topics) if late => self.subscriptions.said(&topics, true),
+            What::Renew(topic) if late => self.renewed(topic, id, now),
+            // They wait for the next connection, or end with this one.
+            _ => {}
         }
     }
 }
@@ -214,7 +264,7 @@ impl Session {
 impl Link {
     /// Sends a message that is not the user's; its ordinal among the connection's data messages.
     pub(crate) fn send_own(&mut self, text: &str) -> u64 {
-        debug_assert!(matches!(self.stage, Stage::Open));
+        debug_assert!(self.is_open());
         if self.sender.queued() == 0 {
             self.own.clear();
         } else if self.own.len() >= 1024 && self.own.len().is_power_of_two() {

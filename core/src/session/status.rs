@@ -65,6 +65,8 @@ pub struct Stats {
     pub failed_attempts: u64,
     /// Messages that arrived; a streamed one counts once, at its end.
     pub messages_received: u64,
+    /// Messages that were there already, by their sequence numbers, and were not told again.
+    pub duplicates: u64,
     /// Messages that were sent, requests and subscriptions included.
     pub messages_sent: u64,
     /// Bytes that arrived, as read from sockets.

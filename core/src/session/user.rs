@@ -1,16 +1,17 @@
 //! The user's side of the session: what he wants.
 
 use super::Session;
-use super::event::{RequestId, SendId, SubscriptionId, Unanswered};
+use super::event::{Epoch, RequestId, SendId, SubscriptionId, Unanswered};
 use super::link::Stage;
-use super::requests::{OnDisconnect, RequestOptions, What};
+use super::outbox::{Lane, Waits};
+use super::requests::{Kept, OnDisconnect, RequestOptions, What};
 use super::status::State;
-use super::subscriptions::SubscriptionState;
+use super::subscriptions::SubscribeOptions;
 use crate::message::Message;
-use crate::protocol::{Request, Topic, Unsupported};
+use crate::protocol::{OwnedRpcError, Request, Topic, Traffic, Unsupported};
 use crate::ws::CloseCode;
 use std::fmt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// How a message is to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,11 +19,43 @@ use std::time::Instant;
 pub struct SendOptions {
     /// Whether it may be compressed, if compression was agreed on. Default true; false for what is compressed already.
     pub compress: bool,
+    /// Where the rate limiter holds messages back, it goes before those without priority, and before subscriptions. Default false.
+    pub priority: bool,
+    /// Where the rate limiter holds it back for longer than this, it is dropped ([`Event::Expired`](crate::Event::Expired)). Default:
+    /// `Config::queue_timeout`.
+    pub timeout: Option<Duration>,
 }
 
 impl Default for SendOptions {
     fn default() -> Self {
-        Self { compress: true }
+        Self { compress: true, priority: false, timeout: None }
+    }
+}
+
+impl RequestOptions {
+    fn lane(&self) -> Lane {
+        if self.priority { Lane::Priority } else { Lane::Normal }
+    }
+}
+
+impl SendOptions {
+    /// Whether it may be compressed.
+    pub fn compress(self, compress: bool) -> Self {
+        Self { compress, ..self }
+    }
+
+    /// Whether it goes before those without priority.
+    pub fn priority(self, priority: bool) -> Self {
+        Self { priority, ..self }
+    }
+
+    /// Dropped when the rate limiter holds it back for longer than this.
+    pub fn timeout(self, timeout: Duration) -> Self {
+        Self { timeout: Some(timeout), ..self }
+    }
+
+    fn lane(&self) -> Lane {
+        if self.priority { Lane::Priority } else { Lane::Normal }
     }
 }
 
@@ -39,6 +72,10 @@ pub enum SendError {
     Closed,
     /// The protocol cannot say it.
     Unsupported(Unsupported),
+    /// The connection that it belongs to is lost.
+    Gone,
+    /// A request with the id that was asked for is unsettled.
+    DuplicateId(u64),
 }
 
 impl fmt::Display for SendError {
@@ -48,6 +85,12 @@ impl fmt::Display for SendError {
             Self::Full => f.write_str("too much waits already: the peer takes it slower than it is sent"),
             Self::Closed => f.write_str("the session is closed"),
             Self::Unsupported(unsupported) => write!(f, "{unsupported}"),
+            Self::Gone => {
+                f.write_str("the connection that it belongs to is lost: the server asks again if it has to")
+            }
+            Self::DuplicateId(id) => {
+                write!(f, "request {id} is not settled yet: use another id, or leave it to the session")
+            }
         }
     }
 }
@@ -55,7 +98,8 @@ impl fmt::Display for SendError {
 impl std::error::Error for SendError {}
 
 impl Session {
-    /// Sends a message over the current connection: it is encoded at once, and written when the driver can.
+    /// Sends a message over the current connection: it is encoded at once, and written when the driver can. Where the rate limiter does not allow
+    /// that, it waits for its turn, with others that wait.
     ///
     /// # Errors
     /// [`SendError::Offline`], [`SendError::Full`], [`SendError::Closed`]. A message that was refused has no effect.
@@ -64,10 +108,10 @@ impl Session {
         &mut self,
         message: Message<'_>,
         options: SendOptions,
-        _now: Instant,
+        now: Instant,
     ) -> Result<SendId, SendError> {
-        let (State::Online, Some(index)) = (self.history.state, self.current) else {
-            return Err(self.refusal());
+        let (true, Some(index)) = (self.direct, self.current) else {
+            return self.send_limited(message, &options, now);
         };
         let link = &mut self.links[index];
         if link.sender.queued() + message.len() > self.config.send_buffer
@@ -76,9 +120,64 @@ impl Session {
             self.refused = true;
             return Err(SendError::Full);
         }
+        // What waits already may wait for a socket that takes nothing: the time of that is to be counted.
+        if link.sender.queued() > 0 {
+            self.wake_known = false;
+        }
         link.sender.message(message.kind(), message.as_bytes(), options.compress);
         self.last_send += 1;
         Ok(SendId(self.last_send))
+    }
+
+    /// What is not sent at once: it waits for its turn, or is refused.
+    #[cold]
+    fn send_limited(
+        &mut self,
+        message: Message<'_>,
+        options: &SendOptions,
+        now: Instant,
+    ) -> Result<SendId, SendError> {
+        let (State::Online, Some(index)) = (self.history.state, self.current) else {
+            return Err(self.refusal());
+        };
+        self.check_queue(index, message.len())?;
+        self.last_send += 1;
+        let id = SendId(self.last_send);
+        let waits = Waits::Message {
+            id,
+            kind: message.kind(),
+            bytes: message.as_bytes().to_vec(),
+            compress: options.compress,
+        };
+        let timeout = options.timeout.unwrap_or(self.config.queue_timeout).min(super::config::MAX_TIME);
+        self.outbox.push(options.lane(), waits, Some(now + timeout));
+        self.pump(now);
+        if self.may_not_wait(options.lane()) {
+            self.last_send -= 1;
+            return Err(SendError::Full);
+        }
+        Ok(id)
+    }
+
+    /// Takes back what was just put in a lane, if it has to wait there and nothing may.
+    fn may_not_wait(&mut self, lane: Lane) -> bool {
+        let none = self.config.queue_messages == 0 || self.config.queue_bytes == 0;
+        let waits = none && self.outbox.pop(lane).is_some();
+        self.refused |= waits;
+        waits
+    }
+
+    /// Whether another message may be taken, of `len` bytes.
+    fn check_queue(&mut self, index: usize, len: usize) -> Result<(), SendError> {
+        let (messages, bytes) = (self.config.queue_messages, self.config.queue_bytes);
+        // One that nothing is ahead of is taken, however little may wait.
+        let alone = self.outbox.waiting() == 0;
+        let full = !alone && self.limited && !self.outbox.has_room(len, messages, bytes);
+        if full || self.links[index].is_full(len, self.config.send_buffer) {
+            self.refused = true;
+            return Err(SendError::Full);
+        }
+        Ok(())
     }
 
     #[cold]
@@ -93,13 +192,97 @@ impl Session {
     /// Makes a request. It is settled by one `Event::Response`, whatever happens.
     ///
     /// # Errors
-    /// Those of [`send`](Self::send), and [`SendError::Unsupported`]. A request that may wait for a connection is not refused for want of one.
+    /// Those of [`send`](Self::send), [`SendError::Unsupported`], and [`SendError::DuplicateId`]. A request that may wait for a connection is not
+    /// refused for want of one.
     pub fn request(
         &mut self,
         request: Request<'_>,
         options: RequestOptions,
         now: Instant,
     ) -> Result<RequestId, SendError> {
+        let online = self.may_request(1, &options)?;
+        let id = match options.id {
+            Some(id) if self.requests.is_live(id) => return Err(SendError::DuplicateId(id)),
+            Some(id) => id,
+            None => self.requests.next_id(),
+        };
+        let mut text = std::mem::take(&mut self.text);
+        text.clear();
+        let written = self.config.protocol.request(id, &request, &mut text).map_err(SendError::Unsupported);
+        let mut taken =
+            written.and_then(|()| online.map_or(Ok(()), |index| self.check_queue(index, text.len())));
+        if taken.is_ok() {
+            self.insert_request(id, request.method, &text, &options, now);
+            match online {
+                None => self.requests.hold(id),
+                Some(_) if self.limited => {
+                    self.outbox.push(options.lane(), Waits::Request(id), None);
+                    self.pump(now);
+                    if self.may_not_wait(options.lane()) {
+                        self.requests.settle(id);
+                        taken = Err(SendError::Full);
+                    }
+                }
+                Some(index) => {
+                    let sent = self.send_own(index, &text);
+                    self.requests.sent(id, sent, now);
+                }
+            }
+        }
+        self.text = text;
+        taken.map(|()| RequestId(id))
+    }
+
+    /// Makes several requests in one message, such as a JSON-RPC 2.0 batch (specification section 6). Each is settled by itself, as if it had been made
+    /// alone; [`RequestOptions::id`] does not apply. One that has to be sent again is sent alone.
+    ///
+    /// # Errors
+    /// Those of [`request`](Self::request). None of them is made then.
+    pub fn request_batch(
+        &mut self,
+        requests: &[Request<'_>],
+        options: RequestOptions,
+        now: Instant,
+    ) -> Result<Vec<RequestId>, SendError> {
+        let online = self.may_request(requests.len(), &options)?;
+        let numbered: Vec<(u64, Request<'_>)> =
+            requests.iter().map(|request| (self.requests.next_id(), *request)).collect();
+        let protocol = self.config.protocol.clone();
+        let mut batch = String::new();
+        protocol.batch(&numbered, &mut batch).map_err(SendError::Unsupported)?;
+        if let Some(index) = online {
+            self.check_queue(index, batch.len())?;
+        }
+        let mut texts = Vec::with_capacity(numbered.len());
+        for (id, request) in &numbered {
+            let mut text = String::new();
+            protocol.request(*id, request, &mut text).map_err(SendError::Unsupported)?;
+            texts.push(text);
+        }
+        for ((id, request), text) in numbered.iter().zip(&texts) {
+            self.insert_request(*id, request.method, text, &options, now);
+        }
+        let ids: Vec<u64> = numbered.iter().map(|(id, _)| *id).collect();
+        match online {
+            None => ids.iter().for_each(|id| self.requests.hold(*id)),
+            Some(_) if self.limited => {
+                self.outbox.push(options.lane(), Waits::Batch(ids.clone(), batch), None);
+                self.pump(now);
+                if self.may_not_wait(options.lane()) {
+                    ids.iter().for_each(|id| _ = self.requests.settle(*id));
+                    return Err(SendError::Full);
+                }
+            }
+            Some(index) => {
+                let sent = self.send_own(index, &batch);
+                ids.iter().for_each(|id| self.requests.sent(*id, sent, now));
+            }
+        }
+        Ok(ids.into_iter().map(RequestId).collect())
+    }
+
+    /// Whether so many requests may be made now, and over which connection.
+    fn may_request(&mut self, count: usize, options: &RequestOptions) -> Result<Option<usize>, SendError> {
         self.calm = false;
         let online = self.current.filter(|_| self.history.state == State::Online);
         let may_wait = options.on_disconnect != OnDisconnect::Fail;
@@ -107,28 +290,38 @@ impl Session {
         if refusal == SendError::Closed || (online.is_none() && !may_wait) {
             return Err(refusal);
         }
-        if self.requests.len() >= self.config.max_requests {
+        if self.requests.len().saturating_add(count) > self.config.max_requests {
             return Err(SendError::Full);
         }
-        let id = self.requests.next_id();
-        self.text.clear();
-        self.config.protocol.request(id, &request, &mut self.text).map_err(SendError::Unsupported)?;
-        if online.is_some_and(|index| self.links[index].is_full(self.text.len(), self.config.send_buffer)) {
-            self.refused = true;
-            return Err(SendError::Full);
-        }
+        Ok(online)
+    }
+
+    fn insert_request(&mut self, id: u64, method: &str, text: &str, options: &RequestOptions, now: Instant) {
         let timeout = options.timeout.unwrap_or(self.config.request_timeout).min(super::config::MAX_TIME);
-        self.requests.insert(id, What::User, now + timeout, options.on_disconnect, &self.text);
-        match online {
-            Some(index) => {
-                let link = &mut self.links[index];
-                let ordinal = link.send_own(&self.text);
-                self.own_sent += 1;
-                self.requests.sent(id, link.id, ordinal);
-            }
-            None => self.requests.hold(id),
+        let keep = self.limited || options.on_disconnect != OnDisconnect::Fail;
+        let kept = keep.then(|| Kept { method: method.to_owned(), text: text.to_owned() });
+        self.requests.insert(id, What::User, now + timeout, options.on_disconnect, kept);
+    }
+
+    /// Answers a request of the server ([`Event::Request`](crate::Event::Request)); `epoch` and `id` are as that has them.
+    ///
+    /// # Errors
+    /// Those of [`send`](Self::send), [`SendError::Unsupported`], and [`SendError::Gone`]: an answer belongs to the connection that the request came
+    /// over.
+    pub fn respond(
+        &mut self,
+        epoch: Epoch,
+        id: &str,
+        result: Result<&str, &OwnedRpcError>,
+        now: Instant,
+    ) -> Result<SendId, SendError> {
+        if epoch != self.epoch {
+            return Err(SendError::Gone);
         }
-        Ok(RequestId(id))
+        let mut text = String::new();
+        self.config.protocol.respond(id, result, &mut text).map_err(SendError::Unsupported)?;
+        self.calm = false;
+        self.send(Message::Text(&text), SendOptions::default(), now)
     }
 
     /// Stops waiting for an answer: the request is settled as cancelled. False if it is settled already.
@@ -146,13 +339,19 @@ impl Session {
         }
     }
 
-    /// Subscribes, now and after every reconnect. It is never refused: `Config::send_buffer` does not bound it. A topic that is subscribed to already gets another reference and keeps its
-    /// id.
-    pub fn subscribe(&mut self, topic: impl Into<Topic>, now: Instant) -> SubscriptionId {
+    /// Subscribes, now and after every reconnect. It is never refused: `Config::send_buffer` does not bound it. A topic that is subscribed
+    /// to already gets another reference and keeps its id and its options.
+    pub fn subscribe(
+        &mut self,
+        topic: impl Into<Topic>,
+        options: SubscribeOptions,
+        now: Instant,
+    ) -> SubscriptionId {
         self.calm = false;
-        let (id, new) = self.subscriptions.add(topic.into());
-        if new && matches!(self.history.state, State::Online | State::Restoring) {
-            self.ask_for(&[id], false, now);
+        let (id, new) = self.subscriptions.add(topic.into(), options, now);
+        if new && self.may_ask() {
+            self.subscriptions.ask(id, false, now);
+            self.pump(now);
         }
         id
     }
@@ -164,15 +363,21 @@ impl Session {
             Ok(Some(subscription)) => {
                 // Asked for and not answered counts too: the peer handles messages in order. What it did not answer in time it may
                 // have done all the same.
-                let known = subscription.state != SubscriptionState::Waiting;
-                if known && matches!(self.history.state, State::Online | State::Restoring) {
-                    self.ask_no_more(&subscription.topic, now);
+                if subscription.was_asked() && self.may_ask() {
+                    self.subscriptions.leave(id, subscription, now);
+                    self.pump(now);
                 }
+                self.check_restored(now);
                 true
             }
             Ok(None) => true,
             Err(()) => false,
         }
+    }
+
+    /// Whether there is a connection that subscriptions can be asked for on.
+    fn may_ask(&self) -> bool {
+        self.current.is_some() && matches!(self.history.state, State::Online | State::Restoring)
     }
 
     /// Drops the current connection, if there is one, and makes another at once. Subscriptions are restored on it. What had arrived is
@@ -196,12 +401,17 @@ impl Session {
         if self.closing || self.history.state == State::Closed {
             return;
         }
-        (self.closing, self.renew) = (true, false);
+        (self.closing, self.renew, self.notice, self.direct) = (true, false, None, false);
         self.settle_all(now);
+        self.drop_waiting(now);
         self.retry_at = None;
         match self.current {
             Some(index) if matches!(self.links[index].stage, Stage::Open) => {
                 let deadline = now + self.config.close_timeout;
+                // Whatever the limits say, but it counts for other sessions on the same account.
+                let protocol = &self.config.protocol;
+                let mut cost = |limit: &str| protocol.cost(limit, Traffic::Close);
+                self.outbox.limiter.spend_anyway(&mut cost, now);
                 self.links[index].close(code, reason, deadline);
                 self.history.set(State::Closing, "closed by the user", now);
             }

@@ -7,7 +7,7 @@ use everwire_core::ws::deflate::DeflateConfig;
 use everwire_core::{
     AttemptId, Clock, CloseCode, Config, ConnId, Disconnect, Endpoint, Epoch, JsonRpc, Lease, Message,
     OnDisconnect, Output, OwnedEvent, OwnedOutcome, ProviderError, Request, RequestId, RequestOptions,
-    ResolveError, SendError, SendOptions, Session, State, SubscriptionId, Topic,
+    ResolveError, SendError, SendOptions, Session, State, SubscribeOptions, SubscriptionId, Topic,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -352,7 +352,7 @@ impl World {
         let topic = Topic::new(format!("t{}", arg % 8));
         let topic =
             if arg & 8 != 0 { topic.subscribe_with("please").unsubscribe_with("enough") } else { topic };
-        let id = self.session.subscribe(topic, self.now);
+        let id = self.session.subscribe(topic, SubscribeOptions::default(), self.now);
         if !self.subscriptions.contains(&id) {
             self.subscriptions.push(id);
         }
@@ -598,7 +598,7 @@ impl World {
         assert!(self.closed, "it does not end");
         let refused = self.session.send(Message::Text("late"), SendOptions::default(), self.now);
         assert_eq!(refused, Err(SendError::Closed));
-        self.session.subscribe("late", self.now);
+        self.session.subscribe("late", SubscribeOptions::default(), self.now);
         self.session.reconnect(self.now);
         self.session.handle_timeout(self.now);
         self.settle();

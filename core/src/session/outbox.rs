@@ -1,0 +1,188 @@
+//! What waits to be encoded: for the rate limiter, for authentication, for restore. Without limits hardly anything ever does.
+//!
+//! Lanes, the most urgent first: pongs and heartbeats, authentication, the user's priority messages, subscriptions, the rest. A lane is
+//! served when all before it are empty; within one the order is kept.
+
+use super::event::{SendId, SubscriptionId};
+use super::limiter::{Limiter, Pressure};
+use crate::ws::Kind;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Instant;
+
+/// Answers to the server's heartbeats that may wait; older ones mean nothing any more.
+const MAX_REPLIES: usize = 16;
+
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    pub(crate) limiter: Limiter,
+    /// The payload of the last ping that is not answered: only that one needs to be (RFC 6455 section 5.5.3).
+    pub(crate) pong: Option<Vec<u8>>,
+    pub(crate) ping: Option<[u8; 8]>,
+    pub(crate) replies: VecDeque<(u64, String)>,
+    pub(crate) authenticate: Option<(u64, String)>,
+    /// Subscriptions to be made anew.
+    pub(crate) renewals: VecDeque<SubscriptionId>,
+    lanes: [BTreeMap<u64, Waiting>; 2],
+    deadlines: BTreeSet<(Instant, Lane, u64)>,
+    tickets: u64,
+    /// Messages and bytes in the lanes.
+    waiting: usize,
+    bytes: usize,
+    /// When the limiter may let the next one go.
+    pub(crate) ready_at: Option<Instant>,
+    /// What the user was told last.
+    pub(crate) level: Pressure,
+}
+
+/// The user's two lanes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Lane {
+    Priority,
+    Normal,
+}
+
+/// What waits in a lane.
+#[derive(Debug, Clone)]
+pub(crate) struct Waiting {
+    pub(crate) what: Waits,
+    pub(crate) deadline: Option<Instant>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Waits {
+    Message {
+        id: SendId,
+        kind: Kind,
+        bytes: Vec<u8>,
+        compress: bool,
+    },
+    /// Its text is with the requests.
+    Request(u64),
+    /// Requests in one message.
+    Batch(Vec<u64>, String),
+}
+
+impl Waits {
+    fn len(&self) -> usize {
+        match self {
+            Self::Message { bytes, .. } => bytes.len(),
+            Self::Request(_) => 0,
+            Self::Batch(_, text) => text.len(),
+        }
+    }
+}
+
+impl Outbox {
+    pub(crate) fn new(limiter: Limiter) -> Self {
+        Self {
+            limiter,
+            pong: None,
+            ping: None,
+            replies: VecDeque::new(),
+            authenticate: None,
+            renewals: VecDeque::new(),
+            lanes: Default::default(),
+            deadlines: BTreeSet::new(),
+            tickets: 0,
+            waiting: 0,
+            bytes: 0,
+            ready_at: None,
+            level: Pressure::None,
+        }
+    }
+
+    /// Whether there are limits at all.
+    pub(crate) fn is_limited(&self) -> bool {
+        !self.limiter.is_empty()
+    }
+
+    /// Nothing waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting == 0
+            && self.pong.is_none()
+            && self.ping.is_none()
+            && self.replies.is_empty()
+            && self.authenticate.is_none()
+            && self.renewals.is_empty()
+    }
+
+    /// Messages and requests of the user that wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// Bytes of the messages among them.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether a message of `len` bytes may join those that wait.
+    pub(crate) fn has_room(&self, len: usize, messages: usize, bytes: usize) -> bool {
+        self.waiting < messages && self.bytes.saturating_add(len) <= bytes
+    }
+
+    pub(crate) fn reply(&mut self, id: u64, text: String) {
+        if self.replies.len() == MAX_REPLIES {
+            self.replies.pop_front();
+        }
+        self.replies.push_back((id, text));
+    }
+
+    pub(crate) fn push(&mut self, lane: Lane, what: Waits, deadline: Option<Instant>) {
+        self.tickets += 1;
+        let ticket = self.tickets;
+        if let Some(deadline) = deadline {
+            self.deadlines.insert((deadline, lane, ticket));
+        }
+        (self.waiting, self.bytes) = (self.waiting + 1, self.bytes + what.len());
+        self.lanes[lane as usize].insert(ticket, Waiting { what, deadline });
+    }
+
+    /// Whether something waits in a lane.
+    pub(crate) fn has(&self, lane: Lane) -> bool {
+        !self.lanes[lane as usize].is_empty()
+    }
+
+    /// The first of a lane, and who has to let it go.
+    pub(crate) fn first_limited(&mut self, lane: Lane) -> Option<(&Waits, &mut Limiter)> {
+        let (_, waiting) = self.lanes[lane as usize].first_key_value()?;
+        Some((&waiting.what, &mut self.limiter))
+    }
+
+    pub(crate) fn pop(&mut self, lane: Lane) -> Option<Waits> {
+        let ticket = *self.lanes[lane as usize].first_key_value()?.0;
+        self.take(lane, ticket)
+    }
+
+    fn take(&mut self, lane: Lane, ticket: u64) -> Option<Waits> {
+        let Waiting { what, deadline } = self.lanes[lane as usize].remove(&ticket)?;
+        if let Some(deadline) = deadline {
+            self.deadlines.remove(&(deadline, lane, ticket));
+        }
+        (self.waiting, self.bytes) = (self.waiting - 1, self.bytes - what.len());
+        Some(what)
+    }
+
+    /// Takes out a message whose time is over.
+    pub(crate) fn expire(&mut self, now: Instant) -> Option<Waits> {
+        let &(_, lane, ticket) = self.deadlines.first().filter(|(at, ..)| *at <= now)?;
+        self.take(lane, ticket)
+    }
+
+    /// Earliest moment at which something has to be done.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        [self.ready_at, self.deadlines.first().map(|(at, ..)| *at)].into_iter().flatten().min()
+    }
+
+    /// The connection is lost: what waited for it, in order. The limits of the next one begin afresh.
+    pub(crate) fn lost(&mut self, now: Instant) -> Vec<Waits> {
+        self.limiter.reset(now);
+        (self.pong, self.ping, self.authenticate, self.ready_at) = Default::default();
+        self.replies.clear();
+        self.renewals.clear();
+        self.deadlines.clear();
+        (self.waiting, self.bytes) = (0, 0);
+        let [priority, normal] = std::mem::take(&mut self.lanes);
+        priority.into_values().chain(normal.into_values()).map(|waiting| waiting.what).collect()
+    }
+}
