@@ -6,7 +6,7 @@ use super::venue::NO_SUCH;
 use super::{User, instant};
 use everwire_core::{
     CloseCode, Message, OnDisconnect, OwnedEvent, Request, RequestId, RequestOptions, SendOptions, Session,
-    State, SubscriptionId,
+    State, SubscribeOptions, SubscriptionId,
 };
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -162,7 +162,7 @@ impl Script {
             _ => OnDisconnect::Resend,
         };
         let timeout = self.dice.time(Duration::from_millis(100), Duration::from_secs(30));
-        let options = RequestOptions { timeout: Some(timeout), on_disconnect };
+        let options = RequestOptions { timeout: Some(timeout), on_disconnect, ..RequestOptions::default() };
         let epoch = Self::epoch(session, now);
         let request = Request::new(method).params(&params);
         if let Ok(id) = session.request(request, options, instant(now)) {
@@ -189,7 +189,7 @@ impl Script {
             true => format!("{NO_SUCH}{}", self.dice.below(2)),
             false => format!("t{}", self.dice.below(self.plan.topics)),
         };
-        let id = session.subscribe(name.as_str(), instant(now));
+        let id = session.subscribe(name.as_str(), SubscribeOptions::default(), instant(now));
         self.subscriptions.push(id);
         self.see(now, Fact::Did(Did::Subscribe { id: id.as_u64(), topic: name }));
     }

@@ -9,6 +9,9 @@ use std::time::Duration;
 /// hundred million cases. (The sum of n such is less than s with a probability of s^n / n!.)
 const STORMS: [(usize, f64); 2] = [(8, 0.35), (16, 2.0)];
 
+/// The default of `Config::flap_budget`, in attempts and time: one attempt less may be there to be seen.
+const FLAPS: (usize, Duration) = (59, Duration::from_secs(600));
+
 #[derive(Debug, Default)]
 pub(super) struct Attempts {
     /// The last change to `Backoff` and to `Online`.
@@ -18,6 +21,8 @@ pub(super) struct Attempts {
     most: u32,
     least: u32,
     fractions: VecDeque<f64>,
+    /// When the last attempts began.
+    begun: VecDeque<Duration>,
     /// When the next attempt may begin at the earliest.
     not_before: Option<Duration>,
     /// The venue's last refusal.
@@ -63,6 +68,7 @@ impl Attempts {
                 State::Backoff => self.backoff_at = Some(at),
                 State::Online => self.online_at = Some(at),
                 State::Connecting => {
+                    self.begun.push_back(at);
                     if let Some(not_before) = self.not_before.filter(|not_before| at < *not_before)
                         && self.backoff_at.is_some_and(|backoff| at >= backoff)
                     {
@@ -113,9 +119,14 @@ impl Attempts {
         let Some(retry_at) = retry_at else { return Ok(()) };
         let begun = self.backoff_at.unwrap_or_default();
         let delay = retry_at.saturating_sub(begun);
+        while self.begun.front().is_some_and(|at| *at + FLAPS.1 < begun) {
+            self.begun.pop_front();
+        }
+        // A session that used up its budget of attempts waits until there is one again.
+        let spent = self.begun.len() >= FLAPS.0;
         if cause == Cause::Reconnect {
             self.not_before = None;
-            return if delay.is_zero() {
+            return if delay.is_zero() || spent {
                 Ok(())
             } else {
                 Err(format!("a reconnect that was asked for waits for {delay:?}"))
@@ -135,8 +146,9 @@ impl Attempts {
         if delay < wait {
             return Err(format!("the next attempt comes after {delay:?}, but {cause:?} wants {wait:?}"));
         }
-        let most = bound(self.most).max(wait) + Duration::from_millis(1);
-        if delay > most {
+        // Those who were told to wait need not all come back at the same moment.
+        let most = bound(self.most) + wait + Duration::from_millis(1);
+        if delay > (if spent { most.max(FLAPS.1) } else { most }) {
             return Err(format!(
                 "the next attempt waits for {delay:?}, more than {most:?}, after {} failures",
                 self.most

@@ -226,7 +226,7 @@ impl Look {
             received: session.stats().bytes_received,
             subscriptions: session
                 .subscriptions()
-                .map(|(id, topic, state)| (id.as_u64(), topic.to_owned(), state))
+                .map(|one| (one.id.as_u64(), one.topic.to_owned(), one.state))
                 .collect(),
         }
     }

@@ -15,6 +15,9 @@ pub(super) struct Topics {
     authenticated: BTreeSet<u64>,
     /// Confirmed or rejected: which, in which epoch.
     settled: BTreeMap<u64, BTreeMap<u64, bool>>,
+    /// How often each topic was told rejected, and how often it was asked for again without having been refused.
+    rejected: BTreeMap<String, u32>,
+    again: BTreeMap<String, u32>,
     /// Requests: when they were made and on which epoch.
     requests: BTreeMap<u64, (Duration, u64)>,
 }
@@ -54,7 +57,8 @@ impl Topics {
                 self.settled.entry(*epoch).or_default().insert(*id, true);
                 self.confirmed(*id, topic, *epoch, common)
             }
-            Fact::Told(Told::Rejected { id, epoch, .. }) => {
+            Fact::Told(Told::Rejected { id, topic, epoch }) => {
+                *self.rejected.entry(topic.clone()).or_default() += 1;
                 self.settled.entry(*epoch).or_default().insert(*id, false);
                 Ok(())
             }
@@ -159,16 +163,18 @@ impl Topics {
         let asks = self.asked.entry(conn).or_default();
         let now = common.now;
         if let Some(before) = asks.get_mut(topic) {
-            let answered = before.acked.is_some_and(|acked| acked >= before.at);
             let stands = matches!(before.standing, Standing::Open | Standing::Granted);
-            // Without an answer in time it may ask again.
-            let overdue = !answered
-                && now.saturating_sub(before.at) + common.terms.slack >= common.terms.request_timeout;
-            if stands && !overdue && !common.terms.tracked {
-                return Err(format!(
-                    "{topic} was asked for twice on connection {conn}, first at {:?}",
-                    before.at
-                ));
+            // Where the answer came too late, the topic was told rejected, and is asked for again. Whoever does not listen is told later.
+            let rejected = self.rejected.get(topic).copied().unwrap_or_default();
+            let again = self.again.entry(topic.to_owned()).or_default();
+            if stands && !common.terms.tracked && common.awake_from(before.at) {
+                *again += 1;
+                if *again > rejected {
+                    return Err(format!(
+                        "{topic} was asked for twice on connection {conn}, first at {:?}",
+                        before.at
+                    ));
+                }
             }
             (before.at, before.standing) = (now, Standing::Open);
         } else {

@@ -389,7 +389,8 @@ impl Venue {
                 let text = format!(
                     r#"{{"jsonrpc":"2.0","id":"{conn}-{n}","method":"question","params":{{"n":{n},"conn":{conn}}}}}"#
                 );
-                self.tell(conn, text, true);
+                // A protocol may tell it as a request, or as a message.
+                self.tell(conn, text, false);
                 self.again(conn, self.habits.asks, Task::Ask(conn));
             }
             Task::Heartbeat(conn) => {
