@@ -83,7 +83,7 @@ impl Script {
     }
 
     /// Whoever is called late has slept.
-    fn wake(&mut self, now: Duration) {
+    fn wake(&self, now: Duration) {
         if now > self.due + Duration::from_millis(10) {
             self.see(now, Fact::Did(Did::Slept { since: self.due }));
         }

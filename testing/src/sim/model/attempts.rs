@@ -177,9 +177,10 @@ mod tests {
     use super::super::{Look, Terms};
     use super::*;
 
-    /// The session is in backoff since fact number `since`.
+    /// An attempt began and failed at the moment of fact number `since`.
     fn look(since: u32) -> Fact {
-        let transitions = vec![(at(since), State::Connecting, State::Backoff)];
+        let begun = (at(since), State::Backoff, State::Connecting);
+        let transitions = vec![begun, (at(since), State::Connecting, State::Backoff)];
         Fact::Look(Look { state: State::Backoff, transitions, received: 0, subscriptions: vec![] })
     }
 
@@ -252,7 +253,7 @@ mod tests {
         broken("a storm", storm);
         let fair = (0..40).flat_map(|i: u32| {
             let bound = (millis(500) * 2u32.saturating_pow(i.min(10))).min(Duration::from_secs(30));
-            [look(2 * i), failed(Cause::Other, at(2 * i) + bound / 3)]
+            [look(40 * i), failed(Cause::Other, at(40 * i) + bound / 3)]
         });
         fine(fair);
     }

@@ -247,7 +247,8 @@ mod tests {
             history.clone().into_iter().chain([message(1, 1, "a", 1, Some(6))]),
         );
         let late = Fact::Did(Did::Slept { since: Duration::ZERO });
-        fine(history.clone().into_iter().chain([late, message(1, 1, "a", 1, None)]));
+        broken("not told as of", history.clone().into_iter().chain([message(1, 1, "a", 1, None)]));
+        fine(history.into_iter().chain([late, message(1, 1, "a", 1, None)]));
     }
 
     #[test]

@@ -129,7 +129,7 @@ impl Venue {
     fn pays(&mut self, conn: u64) -> bool {
         let (Some((capacity, per)), now) = (self.habits.credits, self.now) else { return true };
         let Some(open) = self.conns.get_mut(&conn) else { return true };
-        let (left, since) = open.credits.unwrap_or((f64::from(capacity), now));
+        let (left, since) = open.credits.unwrap_or_else(|| (f64::from(capacity), now));
         let back =
             f64::from(capacity) * now.saturating_sub(since).as_secs_f64() / per.as_secs_f64().max(1e-9);
         // What arithmetic rounds off must not cost a client its connection.
