@@ -40,6 +40,7 @@
 //! - [`ConnHandle`] is one connection: sends messages or raw bytes, tells what came, closes, kills, stalls.
 //! - [`HandshakeFault`] and [`TlsFault`] are the ways in which it does not come to a connection.
 //! - [`venue::JsonRpcVenue`] answers as a trading venue does: subscriptions, notifications, authentication.
+//! - [`sim`] runs a session in virtual time, over a simulated network, and repeats every run by its seed.
 //! - [`matchers`] compares JSON and explains differences.
 //!
 //! # Blocking and async tests
@@ -68,6 +69,7 @@ mod shared;
 mod tls;
 mod transport;
 
+pub mod sim;
 pub mod venue;
 
 pub use tungstenite;

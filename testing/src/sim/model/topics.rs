@@ -1,0 +1,447 @@
+//! Subscriptions: each is asked for once on each connection, settled before `Online`, and ended when nobody holds it.
+
+use super::{Answer, Common, Did, Fact, Saw, Told, Verdict};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+#[derive(Debug, Default)]
+pub(super) struct Topics {
+    held: BTreeMap<u64, Held>,
+    last_id: u64,
+    /// When the user last subscribed or unsubscribed.
+    changed: Duration,
+    /// What the venue was asked on each connection.
+    asked: BTreeMap<u64, BTreeMap<String, Asked>>,
+    authenticated: BTreeSet<u64>,
+    /// Confirmed or rejected: which, in which epoch.
+    settled: BTreeMap<u64, BTreeMap<u64, bool>>,
+    /// How often each topic was told rejected, and how often it was asked for again without having been refused.
+    rejected: BTreeMap<String, u32>,
+    again: BTreeMap<String, u32>,
+    /// Requests: when they were made and on which epoch.
+    requests: BTreeMap<u64, (Duration, u64)>,
+}
+
+#[derive(Debug)]
+struct Held {
+    topic: String,
+    references: u32,
+    made: Duration,
+}
+
+#[derive(Debug)]
+struct Asked {
+    at: Duration,
+    standing: Standing,
+    /// When the request that was confirmed last had arrived.
+    acked: Option<Duration>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Open,
+    Granted,
+    Denied,
+    /// Ended at the client's wish.
+    Ended,
+    /// Ended by the venue, which did not say so.
+    Forgotten,
+}
+
+impl Topics {
+    pub(super) fn see(&mut self, fact: &Fact, common: &Common) -> Verdict {
+        match fact {
+            Fact::Did(did) => self.did(did, common),
+            Fact::Venue(conn, saw) => self.venue(*conn, saw, common),
+            Fact::Told(Told::Subscribed { id, topic, epoch }) => {
+                self.settled.entry(*epoch).or_default().insert(*id, true);
+                self.confirmed(*id, topic, *epoch, common)
+            }
+            Fact::Told(Told::Rejected { id, topic, epoch }) => {
+                *self.rejected.entry(topic.clone()).or_default() += 1;
+                self.settled.entry(*epoch).or_default().insert(*id, false);
+                Ok(())
+            }
+            Fact::Told(Told::Online { epoch, .. }) => self.online(*epoch, common),
+            Fact::Told(Told::Response { id, answer: Answer::Result(_) | Answer::Error(_) }) => {
+                let Some((made, epoch)) = self.requests.remove(id) else { return Ok(()) };
+                self.agree(made, epoch, common)
+            }
+            Fact::Told(Told::Lost { epoch, .. }) => {
+                self.settled.retain(|settled, _| settled > epoch);
+                self.requests.clear();
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn did(&mut self, did: &Did, common: &Common) -> Verdict {
+        match did {
+            Did::Subscribe { id, topic } => {
+                self.changed = common.now;
+                if let Some(held) = self.held.get_mut(id) {
+                    held.references += 1;
+                    if held.topic != *topic {
+                        return Err(format!("subscription {id} is of {} and of {topic}", held.topic));
+                    }
+                    return Ok(());
+                }
+                if let Some((other, _)) = self.held.iter().find(|(_, held)| held.topic == *topic) {
+                    return Err(format!("{topic} is subscription {other} already, and now {id} too"));
+                }
+                if *id <= self.last_id {
+                    return Err(format!("the id of subscription {id} was used before"));
+                }
+                self.last_id = *id;
+                self.held.insert(*id, Held { topic: topic.clone(), references: 1, made: common.now });
+            }
+            Did::Unsubscribe { id, found } => {
+                self.changed = common.now;
+                if *found != self.held.contains_key(id) {
+                    return Err(format!(
+                        "unsubscribing {id} found it: {found}; the user holds {:?}",
+                        self.held
+                    ));
+                }
+                if let Some(held) = self.held.get_mut(id) {
+                    held.references -= 1;
+                    if held.references == 0 {
+                        self.held.remove(id);
+                    }
+                }
+            }
+            Did::Request { id, epoch: Some(epoch), .. } => {
+                self.requests.insert(*id, (common.now, *epoch));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn venue(&mut self, conn: u64, saw: &Saw, common: &Common) -> Verdict {
+        match saw {
+            Saw::Authenticated { rightly } => {
+                if !rightly || !self.authenticated.insert(conn) {
+                    return Err(format!("connection {conn} authenticated twice or wrongly"));
+                }
+                if self.asked.contains_key(&conn) {
+                    return Err(format!("connection {conn} authenticated after it had subscribed"));
+                }
+            }
+            Saw::Asked { topics } => {
+                if common.terms.authenticates && !self.authenticated.contains(&conn) {
+                    return Err(format!("connection {conn} subscribed before it authenticated"));
+                }
+                for topic in topics {
+                    self.ask(conn, topic, common)?;
+                }
+            }
+            Saw::Granted { topic, .. } => self.stands(conn, topic, Standing::Granted),
+            Saw::Denied { topic } => self.stands(conn, topic, Standing::Denied),
+            Saw::Dropped { topic, asked } => {
+                self.stands(conn, topic, if *asked { Standing::Ended } else { Standing::Forgotten });
+            }
+            Saw::Acked { topic, asked } => {
+                if let Some(entry) = self.asked.get_mut(&conn).and_then(|asks| asks.get_mut(topic)) {
+                    entry.acked = entry.acked.max(Some(*asked));
+                }
+            }
+            Saw::Message { .. } | Saw::Request { .. } => return self.traffic(conn, common),
+            Saw::Left | Saw::Ended => {
+                // What is told later may still be about it; what is long over is not.
+                while self.asked.len() > 16 {
+                    self.asked.pop_first();
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn ask(&mut self, conn: u64, topic: &str, common: &Common) -> Verdict {
+        let asks = self.asked.entry(conn).or_default();
+        let now = common.now;
+        if let Some(before) = asks.get_mut(topic) {
+            let stands = matches!(before.standing, Standing::Open | Standing::Granted);
+            // Where the answer came too late, the topic was told rejected, and is asked for again. Whoever does not listen is told later.
+            let rejected = self.rejected.get(topic).copied().unwrap_or_default();
+            let again = self.again.entry(topic.to_owned()).or_default();
+            if stands && !common.terms.tracked && common.awake_from(before.at) {
+                *again += 1;
+                if *again > rejected {
+                    return Err(format!(
+                        "{topic} was asked for twice on connection {conn}, first at {:?}",
+                        before.at
+                    ));
+                }
+            }
+            (before.at, before.standing) = (now, Standing::Open);
+        } else {
+            asks.insert(topic.to_owned(), Asked { at: now, standing: Standing::Open, acked: None });
+        }
+        Ok(())
+    }
+
+    fn stands(&mut self, conn: u64, topic: &str, standing: Standing) {
+        if let Some(asked) = self.asked.get_mut(&conn).and_then(|asks| asks.get_mut(topic)) {
+            asked.standing = standing;
+        }
+    }
+
+    /// The user's traffic reached the venue: whatever had to go before it must have been there.
+    fn traffic(&self, conn: u64, common: &Common) -> Verdict {
+        if common.terms.authenticates && !self.authenticated.contains(&conn) {
+            return Err(format!("the user's traffic came on connection {conn} before it authenticated"));
+        }
+        let Some(upgraded) = common.upgraded.get(&conn) else { return Ok(()) };
+        let asks = self.asked.get(&conn);
+        let missing = self
+            .held
+            .values()
+            .find(|held| held.made < *upgraded && asks.is_none_or(|asks| !asks.contains_key(&held.topic)));
+        match missing {
+            Some(held) => Err(format!(
+                "the user's traffic came on connection {conn} before {} was restored",
+                held.topic
+            )),
+            None => Ok(()),
+        }
+    }
+
+    fn online(&self, epoch: u64, common: &Common) -> Verdict {
+        let Some(conn) = common.conn_of.get(&epoch) else {
+            return Err(format!("epoch {epoch} came online over a connection that the venue did not accept"));
+        };
+        let Some(upgraded) = common.upgraded.get(conn) else {
+            return Err(format!("epoch {epoch} came online over connection {conn} without a handshake"));
+        };
+        let settled = self.settled.get(&epoch);
+        for (id, held) in &self.held {
+            if held.made < *upgraded && settled.is_none_or(|settled| !settled.contains_key(id)) {
+                return Err(format!(
+                    "epoch {epoch} is online, but {} is neither confirmed nor rejected",
+                    held.topic
+                ));
+            }
+        }
+        for (id, good) in settled.into_iter().flatten() {
+            if let Some(held) = self.held.get(id).filter(|_| *good) {
+                self.confirmed(*id, &held.topic, epoch, common)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A confirmation must come from the venue, on that connection, and answer what was asked for this subscription.
+    fn confirmed(&self, id: u64, topic: &str, epoch: u64, common: &Common) -> Verdict {
+        // Before the epoch's connection is known this waits for `online`.
+        let (Some(conn), Some(held)) = (common.conn_of.get(&epoch), self.held.get(&id)) else {
+            return Ok(());
+        };
+        if held.topic != topic {
+            return Err(format!("subscription {id} is of {}, but {topic} was told", held.topic));
+        }
+        let acked = self.asked.get(conn).and_then(|asks| asks.get(topic)).and_then(|asked| asked.acked);
+        match acked {
+            Some(asked) if asked >= held.made => Ok(()),
+            Some(asked) => Err(format!(
+                "{topic} was confirmed by an answer to what arrived at {asked:?}, but subscription {id} was made at {:?}",
+                held.made
+            )),
+            None => Err(format!("{topic} was told confirmed in epoch {epoch}, but the venue did not say so")),
+        }
+    }
+
+    /// An answer came to what was asked `made` then: all that was subscribed or unsubscribed before is known to the venue.
+    fn agree(&self, made: Duration, epoch: u64, common: &Common) -> Verdict {
+        let Some(conn) = common.conn_of.get(&epoch).filter(|_| self.changed < made && !common.terms.tracked)
+        else {
+            return Ok(());
+        };
+        let none = BTreeMap::new();
+        let asks = self.asked.get(conn).unwrap_or(&none);
+        for (id, held) in &self.held {
+            let confirmed = self.settled.get(&epoch).and_then(|settled| settled.get(id)) == Some(&true);
+            let standing = asks.get(&held.topic).map(|asked| asked.standing);
+            if confirmed && !matches!(standing, Some(Standing::Granted | Standing::Forgotten)) {
+                return Err(format!(
+                    "{} is confirmed in epoch {epoch}, but at the venue it is {standing:?}",
+                    held.topic
+                ));
+            }
+        }
+        for (topic, asked) in asks {
+            if asked.standing == Standing::Granted && !self.held.values().any(|held| held.topic == *topic) {
+                return Err(format!("{topic} is still in force on connection {conn}, but nobody holds it"));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Terms;
+    use super::super::tests::{at, broken, broken_with, fine, told, venue};
+    use super::*;
+    use everwire_core::OnDisconnect;
+
+    fn subscribe(id: u64, topic: &str) -> Fact {
+        Fact::Did(Did::Subscribe { id, topic: topic.to_owned() })
+    }
+
+    fn unsubscribe(id: u64, found: bool) -> Fact {
+        Fact::Did(Did::Unsubscribe { id, found })
+    }
+
+    fn asked(conn: u64, topic: &str) -> Fact {
+        venue(conn, Saw::Asked { topics: vec![topic.to_owned()] })
+    }
+
+    fn granted(conn: u64, topic: &str) -> Fact {
+        venue(conn, Saw::Granted { topic: topic.to_owned(), after: 0 })
+    }
+
+    fn denied(conn: u64, topic: &str) -> Fact {
+        venue(conn, Saw::Denied { topic: topic.to_owned() })
+    }
+
+    fn dropped(conn: u64, topic: &str) -> Fact {
+        venue(conn, Saw::Dropped { topic: topic.to_owned(), asked: true })
+    }
+
+    /// Confirmed, by what had arrived as fact number `asked`.
+    fn acked(conn: u64, topic: &str, asked: u32) -> Fact {
+        venue(conn, Saw::Acked { topic: topic.to_owned(), asked: at(asked) })
+    }
+
+    fn subscribed(id: u64, topic: &str, epoch: u64) -> Fact {
+        told(Told::Subscribed { id, topic: topic.to_owned(), epoch })
+    }
+
+    fn online(epoch: u64) -> Fact {
+        told(Told::Online { epoch, resumed: epoch > 1, conn: Some(epoch) })
+    }
+
+    fn request(id: u64) -> Fact {
+        Fact::Did(Did::Request {
+            id,
+            method: "echo".to_owned(),
+            params: "[]".to_owned(),
+            on_disconnect: OnDisconnect::Fail,
+            deadline: Duration::from_secs(1000),
+            epoch: Some(1),
+        })
+    }
+
+    /// The request arrives, and its answer.
+    fn exchange(id: u64) -> [Fact; 3] {
+        let (method, params, text) = ("echo".to_owned(), "[]".to_owned(), "[]".to_owned());
+        [
+            venue(1, Saw::Request { id, method, params }),
+            venue(1, Saw::Answered { id, text: text.clone() }),
+            told(Told::Response { id, answer: Answer::Result(text) }),
+        ]
+    }
+
+    /// A subscription that is in force on connection 1, which is online.
+    fn in_force() -> Vec<Fact> {
+        vec![
+            subscribe(1, "a"),
+            venue(1, Saw::Upgraded),
+            asked(1, "a"),
+            granted(1, "a"),
+            acked(1, "a", 2),
+            subscribed(1, "a", 1),
+            online(1),
+        ]
+    }
+
+    #[test]
+    fn every_subscription_is_settled_before_online() {
+        fine(in_force());
+        let mut history = in_force();
+        history.remove(5);
+        broken("neither confirmed nor rejected", history.clone());
+        history.insert(5, told(Told::Rejected { id: 1, topic: "a".to_owned(), epoch: 1 }));
+        fine(history);
+        broken("did not accept", [told(Told::Online { epoch: 1, resumed: false, conn: None })]);
+        broken("without a handshake", [online(1)]);
+    }
+
+    #[test]
+    fn confirmations_come_from_the_venue() {
+        let mut history = in_force();
+        history.remove(4);
+        broken("did not say so", history);
+        // The answer to what was asked for a subscription that is over.
+        let mut history = in_force();
+        history.extend([unsubscribe(1, true), dropped(1, "a"), subscribe(2, "a"), asked(1, "a")]);
+        history.extend([granted(1, "a"), subscribed(2, "a", 1)]);
+        broken("by an answer to what arrived", history.clone());
+        history.insert(12, acked(1, "a", 10));
+        fine(history);
+    }
+
+    #[test]
+    fn asked_once() {
+        let again = || in_force().into_iter().chain([asked(1, "a")]);
+        broken("asked for twice", again());
+        fine(in_force().into_iter().chain([denied(1, "a"), asked(1, "a")]));
+        fine(in_force().into_iter().chain([asked(2, "a")]));
+        broken("asked for twice", [subscribe(1, "a"), asked(1, "a"), asked(1, "a")]);
+    }
+
+    #[test]
+    fn ids_are_shared_and_never_used_again() {
+        fine([subscribe(1, "a"), subscribe(1, "a"), unsubscribe(1, true), unsubscribe(1, true)]);
+        broken("found it", [subscribe(1, "a"), unsubscribe(1, true), unsubscribe(1, true)]);
+        broken("found it", [subscribe(1, "a"), unsubscribe(1, false)]);
+        broken("and now 2 too", [subscribe(1, "a"), subscribe(2, "a")]);
+        broken("used before", [subscribe(1, "a"), unsubscribe(1, true), subscribe(1, "a")]);
+        broken("is of a and of b", [subscribe(1, "a"), subscribe(1, "b")]);
+    }
+
+    #[test]
+    fn restored_before_the_users_traffic() {
+        let message = || venue(1, Saw::Request { id: 9, method: "echo".to_owned(), params: "[]".to_owned() });
+        let made = Fact::Did(Did::Request {
+            id: 9,
+            method: "echo".to_owned(),
+            params: "[]".to_owned(),
+            on_disconnect: OnDisconnect::Hold,
+            deadline: Duration::from_secs(1000),
+            epoch: None,
+        });
+        let history = [made, subscribe(1, "a"), venue(1, Saw::Upgraded)];
+        broken("before a was restored", history.clone().into_iter().chain([message()]));
+        fine(history.into_iter().chain([asked(1, "a"), message()]));
+    }
+
+    #[test]
+    fn authentication_comes_first_and_once() {
+        let terms = || Terms { authenticates: true, ..Terms::default() };
+        let auth = |rightly| venue(1, Saw::Authenticated { rightly });
+        broken_with(terms(), "before it authenticated", [subscribe(1, "a"), asked(1, "a")]);
+        broken_with(terms(), "before it authenticated", [request(9), exchange(9)[0].clone()]);
+        broken_with(terms(), "twice or wrongly", [auth(true), auth(true)]);
+        broken_with(terms(), "twice or wrongly", [auth(false)]);
+        broken("after it had subscribed", [subscribe(1, "a"), asked(1, "a"), auth(true)]);
+    }
+
+    #[test]
+    fn both_ends_agree_on_what_is_in_force() {
+        let exchanged = |more: &[Fact]| {
+            let mut history = in_force();
+            history.extend_from_slice(more);
+            history.push(request(9));
+            history.extend(exchange(9));
+            history
+        };
+        fine(exchanged(&[]));
+        fine(exchanged(&[unsubscribe(1, true), dropped(1, "a")]));
+        broken("nobody holds it", exchanged(&[unsubscribe(1, true)]));
+        broken("at the venue it is Some(Ended)", exchanged(&[dropped(1, "a")]));
+    }
+}
