@@ -31,6 +31,10 @@ examples:
 demo:
     .ci/run demo
 
+# The session against its reference model, in virtual time.
+simulate seeds="10000":
+    cargo run --release -p everwire-tests --bin simulate -- --seeds {{seeds}}
+
 # Conformance: every case of the Autobahn suite.
 autobahn:
     .ci/run autobahn

@@ -449,7 +449,7 @@ fn a_server_that_does_not_read_holds_the_user_back() {
     let net = Net::perfect().latency(millis(5)..millis(6)).window(10_000);
     let server = Echo { deaf_until: secs(600), ..Echo::default() };
     let user = Counter { size: 1000, ..Counter::new(secs(1)) };
-    let config = config().send_buffer(50_000).ping_interval(None);
+    let config = config().send_buffer(50_000).ping_interval(None).write_timeout(None);
     let mut simulation = Simulation::new(config, 1, net, server, user).unwrap();
     run(&mut simulation, secs(599));
     let user = simulation.user();
