@@ -12,7 +12,7 @@ use crate::session::Policy;
 use crate::transport::tls::TlsError;
 use crate::ws::handshake::HandshakeError;
 use crate::ws::utf8;
-use crate::ws::{CloseCode, ProtocolError, UrlError};
+use crate::ws::{CloseCode, HeaderError, ProtocolError, UrlError};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::io;
@@ -47,7 +47,7 @@ pub enum Error {
         max: u32,
     },
     /// A header of the endpoint or the configuration cannot be sent.
-    Request(crate::ws::HeaderError),
+    Request(HeaderError),
     /// The peer broke the WebSocket protocol, or passed a limit.
     Protocol(ProtocolError),
     /// The peer closed the connection with a close frame.
@@ -345,6 +345,12 @@ impl fmt::Display for ProviderError {
 }
 
 impl std::error::Error for ProviderError {}
+
+impl From<HeaderError> for ProviderError {
+    fn from(error: HeaderError) -> Self {
+        Self { message: error.to_string() }
+    }
+}
 
 impl From<UrlError> for ProviderError {
     fn from(error: UrlError) -> Self {

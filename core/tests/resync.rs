@@ -80,7 +80,7 @@ fn only_the_topic_that_skipped_is_made_anew() {
     assert_eq!(state(&h, "a"), Some(SubscriptionState::Pending));
     answer(&mut h, "subscribe");
     h.feed(0, &[notification("a", 100), notification("a", 101), notification("b", 3)].concat());
-    assert_eq!(brief(&mut h), ["+a", "a:100", "a:101", "b:3"], "its numbers begin anew");
+    assert_eq!(brief(&mut h), ["gap a Resync", "+a", "a:100", "a:101", "b:3"], "its numbers begin anew");
     h.advance(secs(1000));
     h.flush(0);
     assert_eq!((wire(&h, 0).len(), h.told().len()), (4, 0));
@@ -134,16 +134,17 @@ fn a_topic_that_skips_again_and_again_is_damped() {
             h.advance(secs(wait) - millis(1));
             h.flush(0);
             assert_eq!(count(&h, "unsubscribe a"), resyncs, "not before {wait} s");
-            // Further ones meanwhile are no news.
+            // Further ones meanwhile are told, and change nothing.
             h.feed(0, &notification("a", n + 9));
-            assert_eq!(brief(&mut h), [format!("a:{}", n + 9)]);
+            let gap = format!("gap a Sequence {{ expected: {}, got: {} }}", n + 6, n + 9);
+            assert_eq!(brief(&mut h), [gap, format!("a:{}", n + 9)]);
             h.advance(millis(1));
             h.flush(0);
         }
         assert_eq!(count(&h, "unsubscribe a"), resyncs + 1);
         answer(&mut h, "unsubscribe");
         answer(&mut h, "subscribe");
-        assert_eq!(brief(&mut h), ["+a"]);
+        assert_eq!(brief(&mut h), ["gap a Resync", "+a"]);
     }
     // After a minute of calm, at once.
     h.advance(secs(60));
@@ -193,7 +194,7 @@ fn an_unsubscribe_that_is_refused_or_not_answered_stops_nothing() {
         assert_eq!(count(&h, "subscribe a"), 2);
         h.told();
         answer(&mut h, "subscribe");
-        assert_eq!(brief(&mut h), ["+a"]);
+        assert_eq!(brief(&mut h), ["gap a Resync", "+a"]);
         // A late answer changes nothing.
         h.feed(0, &result(id, "1"));
         assert_eq!((count(&h, "subscribe a"), state(&h, "a")), (2, Some(SubscriptionState::Confirmed)));
@@ -269,7 +270,7 @@ fn refused_in_the_middle() {
     h.advance(retry_at - h.now);
     h.flush(0);
     answer(&mut h, "subscribe");
-    assert_eq!(brief(&mut h), ["+a"]);
+    assert_eq!(brief(&mut h), ["gap a Resync", "+a"]);
     h.feed(0, &[notification("a", 50), notification("a", 51)].concat());
     assert_eq!(brief(&mut h), ["a:50", "a:51"]);
 }
@@ -301,4 +302,22 @@ fn latency_is_measured_where_it_is() {
     assert_eq!((ping.count, ping.last), (1, millis(30)));
     assert_eq!((request.count, request.last), (1, millis(120)));
     assert_eq!((lag.count, lag.min, lag.max, lag.last), (2, millis(0), millis(100), millis(0)));
+}
+
+#[test]
+fn what_is_missed_while_it_is_made_anew_is_told() {
+    let mut h = with_topics(venue(), &["a"]);
+    h.feed(0, &[notification("a", 1), notification("a", 3)].concat());
+    assert_eq!(brief(&mut h)[1], "gap a Sequence { expected: 2, got: 3 }");
+    h.flush(0);
+    // Until the server has read the end of it, it goes on: holes in that are told no more than once more, with the rest.
+    h.feed(0, &[notification("a", 4), notification("a", 9)].concat());
+    assert_eq!(brief(&mut h), ["a:4", "a:9"]);
+    answer(&mut h, "unsubscribe");
+    h.flush(0);
+    // Data that overtakes the answer comes behind the gap.
+    h.feed(0, &notification("a", 20));
+    assert_eq!(brief(&mut h), ["gap a Resync", "a:20"]);
+    answer(&mut h, "subscribe");
+    assert_eq!(brief(&mut h), ["+a"], "told once");
 }

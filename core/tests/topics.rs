@@ -83,7 +83,7 @@ fn after_confirmation(mut h: Harness) {
     h.open(conn);
     let at = refuse(&mut h, conn).unwrap();
     assert!((millis(500)..=secs(1)).contains(&(at - h.now)));
-    assert_eq!(h.s.subscriptions().next().unwrap().reason, Some("no (code 7)"));
+    assert_eq!(h.s.subscriptions().next().unwrap().reason.as_deref(), Some("no (code 7)"));
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn what_is_given_up_is_listed_until_the_server_lets_go() {
         "those first that are wanted"
     );
     let gone = &infos[1];
-    assert_eq!((gone.id, gone.topic, gone.state), (a, "a", SubscriptionState::Unsubscribing));
+    assert_eq!((gone.id, &*gone.topic, gone.state), (a, "a", SubscriptionState::Unsubscribing));
     assert_eq!((gone.since, gone.references, gone.retry_at), (h.now, 0, None));
     // What comes of it still is of no subscription.
     h.feed(0, &notification("a", 1));

@@ -5,7 +5,7 @@ use crate::message::Message;
 use crate::protocol::{OwnedRpcError, Request, Topic};
 use crate::session::{
     Epoch, Latency, OwnedOutcome, Pressure, RequestId, RequestOptions, SendError, SendId, SendOptions, State,
-    Stats, Status, SubscribeOptions, SubscriptionId, Unanswered,
+    Stats, Status, SubscribeOptions, SubscriptionId, SubscriptionInfo, Unanswered,
 };
 use crate::ws::CloseCode;
 use std::fmt;
@@ -212,6 +212,23 @@ impl Client {
         self.shared.lock().session.stats()
     }
 
+    /// The subscriptions as they stand: [`Session::subscriptions`](crate::Session::subscriptions).
+    pub fn subscriptions(&self) -> Vec<SubscriptionInfo> {
+        self.shared.lock().session.subscriptions().collect()
+    }
+
+    /// Bytes that wait to be written.
+    pub fn queued(&self) -> usize {
+        self.shared.lock().session.queued()
+    }
+
+    /// What is left of each limit on sending: name, what is left, of how much.
+    pub fn budget(&self) -> Vec<(String, u64, u64)> {
+        let now = self.shared.now();
+        let inner = self.shared.lock();
+        inner.session.budget(now).map(|(name, left, of)| (name.to_owned(), left, of)).collect()
+    }
+
     /// How long things take.
     pub fn latency(&self) -> Latency {
         self.shared.lock().session.latency()
@@ -235,12 +252,11 @@ impl fmt::Debug for Slot {
 }
 
 impl Slot {
-    pub(super) fn fill(&self, outcome: OwnedOutcome) {
+    /// Who is to be woken for it.
+    pub(super) fn fill(&self, outcome: OwnedOutcome) -> Option<Waker> {
         let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         slot.0 = Some(outcome);
-        if let Some(waker) = slot.1.take() {
-            waker.wake();
-        }
+        slot.1.take()
     }
 }
 
@@ -274,7 +290,10 @@ impl Future for ResponseFuture {
             Some(OwnedOutcome::NotSent(why)) => Poll::Ready(Err(RequestError::NotSent(*why))),
             Some(OwnedOutcome::SentUnknown(why)) => Poll::Ready(Err(RequestError::SentUnknown(*why))),
             None => {
-                slot.1 = Some(cx.waker().clone());
+                let before = slot.1.replace(cx.waker().clone());
+                // Its drop is the runtime's code.
+                drop(slot);
+                drop(before);
                 Poll::Pending
             }
         }
@@ -287,7 +306,8 @@ impl Drop for ResponseFuture {
         let now = self.shared.now();
         let mut inner = self.shared.lock();
         // Still there means: neither answered nor failed.
-        if inner.slots.contains_key(&id) {
+        // And it is this one: the user may have named the id again.
+        if inner.slots.get(&id).is_some_and(|slot| Arc::ptr_eq(slot, &self.slot)) {
             inner.session.cancel(id, now);
             inner.acted();
         }

@@ -11,6 +11,7 @@ use crate::session::{Event, Lease, OwnedOutcome, RequestId, Session, State, Unan
 use client::Slot;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Instant;
@@ -33,19 +34,52 @@ pub struct Inner {
     driver: Option<Waker>,
     /// Tasks that wait for room in the send buffer.
     room: Vec<Waker>,
+    /// To be woken when the lock is let go: a waker is the runtime's code, and may come back here.
+    woken: Vec<Waker>,
+}
+
+/// The session, locked. When this is dropped, those are woken who have something to do.
+#[derive(Debug)]
+pub struct Locked<'a>(Option<MutexGuard<'a, Inner>>);
+
+impl Deref for Locked<'_> {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        self.0.as_ref().expect("the guard is taken by drop alone")
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut Inner {
+        self.0.as_mut().expect("the guard is taken by drop alone")
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        let Some(mut inner) = self.0.take() else { return };
+        if inner.woken.is_empty() {
+            return;
+        }
+        let woken = std::mem::take(&mut inner.woken);
+        drop(inner);
+        woken.into_iter().for_each(Waker::wake);
+    }
 }
 
 impl Shared {
     /// Shares a session. `now` reads the clock that the driver passes to it.
     pub fn new(session: Session, now: fn() -> Instant) -> Arc<Self> {
-        let inner = Inner { session, slots: BTreeMap::new(), driver: None, room: Vec::new() };
+        let inner =
+            Inner { session, slots: BTreeMap::new(), driver: None, room: Vec::new(), woken: Vec::new() };
         Arc::new(Self { inner: Mutex::new(inner), now })
     }
 
     /// The session, for as long as the guard lives. Nobody sleeps while holding it.
-    pub fn lock(&self) -> MutexGuard<'_, Inner> {
+    pub fn lock(&self) -> Locked<'_> {
         // A panic under the lock leaves a session that is still sound: its calls leave nothing half done that another could trip on.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        Locked(Some(self.inner.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 
     /// The driver's time.
@@ -76,7 +110,7 @@ impl Inner {
             && let Event::Response { id, outcome } = lease.event()
             && let Some(slot) = self.slots.remove(&id)
         {
-            slot.fill(outcome.to_owned());
+            self.woken.extend(slot.fill(outcome.to_owned()));
             self.session.give_back(lease);
             return None;
         }
@@ -89,7 +123,7 @@ impl Inner {
         self.settle();
         for (_, slot) in std::mem::take(&mut self.slots) {
             // Only an answer that arrived and was not told can be left.
-            slot.fill(OwnedOutcome::SentUnknown(Unanswered::Closed));
+            self.woken.extend(slot.fill(OwnedOutcome::SentUnknown(Unanswered::Closed)));
         }
     }
 
@@ -98,19 +132,18 @@ impl Inner {
     pub fn settle(&mut self) {
         while let Some((id, outcome)) = self.session.take_failed() {
             if let Some(slot) = self.slots.remove(&id) {
-                slot.fill(outcome);
+                self.woken.extend(slot.fill(outcome));
             }
         }
         if !self.room.is_empty() && (self.session.has_room() || self.session.state() != State::Online) {
-            self.room.drain(..).for_each(Waker::wake);
+            self.woken.append(&mut self.room);
         }
     }
 
     /// A handle gave the session something to do.
     fn acted(&mut self) {
         self.settle();
-        if let Some(driver) = &self.driver {
-            driver.wake_by_ref();
-        }
+        // It registers again when it runs; until then it need not be told again.
+        self.woken.extend(self.driver.take());
     }
 }

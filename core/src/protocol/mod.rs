@@ -104,7 +104,7 @@ pub trait Protocol: fmt::Debug + Send + Sync {
         1
     }
 
-    /// What to do after the server closed the connection, refused the authentication, or answered a request or subscription with an error, if this protocol
+    /// What to do after the server closed the connection, or refused the authentication or a subscription with an error, if this protocol
     /// knows better than the session's [`Policy`](crate::Policy).
     fn recovery(&self, fault: Fault<'_>) -> Option<Recovery> {
         let _ = fault;
@@ -246,7 +246,7 @@ impl fmt::Display for Unsupported {
 impl std::error::Error for Unsupported {}
 
 /// A call that expects an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Request<'a> {
     /// The method's name.
     pub method: &'a str,
@@ -268,7 +268,7 @@ impl<'a> Request<'a> {
 
 /// What can be subscribed to: a name, which also finds the topic in inbound messages, and, for protocols that have no
 /// subscribe message of their own, the messages to send.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Topic {
     name: String,
     subscribe: Option<String>,
@@ -300,5 +300,20 @@ impl Topic {
 impl<T: Into<String>> From<T> for Topic {
     fn from(name: T) -> Self {
         Self::new(name)
+    }
+}
+
+// What is said may hold secrets.
+impl fmt::Debug for Request<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request").field("method", &self.method).finish_non_exhaustive()
+    }
+}
+
+// What is said may hold secrets.
+impl fmt::Debug for Topic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let known = self.subscribe.is_some() || self.unsubscribe.is_some();
+        f.debug_struct("Topic").field("name", &self.name).field("own_messages", &known).finish()
     }
 }

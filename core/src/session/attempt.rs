@@ -68,7 +68,8 @@ impl Session {
         let Some(until) = self.config.cooldown.until(host, now) else { return false };
         self.abandon_attempt(now);
         // Many wait for the same moment, and must not all come at it.
-        let at = until + super::backoff::fraction(self.config.backoff_initial, &mut self.rng);
+        let late = super::backoff::fraction(self.config.backoff_initial, &mut self.rng);
+        let at = until.checked_add(late).unwrap_or(until);
         self.retry_at = Some(self.flaps.as_ref().map_or(at, |flaps| flaps.earliest(at)));
         self.history.set(State::Backoff, format!("{host} wants to be left alone for a while"), now);
         true

@@ -74,6 +74,19 @@ impl Session {
         self.expire_messages(now);
         // Those behind what has expired may be able to go.
         self.pump(now);
+        if self.announced != Announced::Nothing {
+            self.drop_ended(now);
+        }
+    }
+
+    /// Drops connections whose end is overdue, without waiting for an event to be taken: what arrived over them is told all the same.
+    fn drop_ended(&mut self, now: Instant) {
+        for link in self.links.iter_mut().filter(|link| link.ends()) {
+            if link.deadline.is_some_and(|deadline| deadline <= now) {
+                link.gone = Some(Disconnect::Eof);
+                self.duties.push_back(Output::Disconnect(link.id));
+            }
+        }
     }
 
     /// What to write to this connection next. Empty: nothing.

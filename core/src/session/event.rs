@@ -265,6 +265,8 @@ pub enum GapCause {
         /// In what way.
         reason: String,
     },
+    /// The topic was subscribed to anew because of such a gap: what was sent between its end and its beginning did not come.
+    Resync,
     /// Nothing came for too long, and the topic was subscribed to anew.
     Silence,
     /// The server ended the subscription, and it was made anew.

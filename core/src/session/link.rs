@@ -410,6 +410,11 @@ impl Link {
         self.receiver.discard();
     }
 
+    /// Whether its end has a time, whatever the user does: our close frame is out, or nothing more is expected of it.
+    pub(crate) fn ends(&self) -> bool {
+        matches!(self.stage, Stage::Closing | Stage::Retired) && self.gone.is_none()
+    }
+
     /// Whether it may be dropped: the peer ended it, its time is over, or nobody waits for it and all is sent.
     pub(crate) fn is_over(&self) -> bool {
         let idle = self.transmit().is_empty() && self.plaintext().is_empty();

@@ -57,6 +57,7 @@ impl Session {
             self.failures += 1;
             self.turn = self.turn.wrapping_add(1);
         }
+        let asked = if self.config.restore { Vec::new() } else { self.subscriptions.asked_for() };
         self.subscriptions.lost(self.epoch, since, now);
         self.alive_until.get_or_insert((self.epoch, since));
         let failed = self.requests.lost(conn, messages, unwritten);
@@ -70,12 +71,10 @@ impl Session {
             }
             self.request_failed(failed, now);
         }
-        if !self.config.restore {
-            for (id, subscription) in self.subscriptions.drop_all() {
-                let topic = subscription.topic.name().to_owned();
-                let reason = "the connection was lost, and Config::restore is off".to_owned();
-                self.events.push_back(Queued::Rejected { id, topic, reason, retry_at: None, epoch });
-            }
+        for (id, subscription) in self.subscriptions.forget(asked) {
+            let topic = subscription.topic.name().to_owned();
+            let reason = "the connection was lost, and Config::restore is off".to_owned();
+            self.events.push_back(Queued::Rejected { id, topic, reason, retry_at: None, epoch });
         }
         if retry_at.is_none() {
             self.finish(Some(error), now);
@@ -108,9 +107,17 @@ impl Session {
         };
         // What one of several endpoints refuses, another may grant.
         let others = self.config.fallbacks.len();
-        let turned_away = self.current.is_none() && !matches!(error, Error::Closed(_) | Error::Notice(_));
-        let asked_all = !turned_away || self.refusals >= others;
-        self.refusals = if turned_away { self.refusals.saturating_add(1) } else { 0 };
+        let turned_away =
+            self.history.state != State::Online && !matches!(error, Error::Closed(_) | Error::Notice(_));
+        match recovery {
+            Recovery::Stop | Recovery::Reauthenticate if turned_away => {
+                // The turn has moved on already.
+                self.turned_down.insert(self.turn.wrapping_sub(1) % (others + 1));
+            }
+            Recovery::Backoff(_) => {}
+            _ => self.turned_down.clear(),
+        }
+        let asked_all = !turned_away || self.turned_down.len() > others;
         let delay = match recovery {
             // A path that served before will serve again: a deployment, a load balancer between servers.
             Recovery::Stop if matches!(error, Error::Handshake(_)) && self.was_online => delay,
@@ -137,12 +144,7 @@ impl Session {
                 }
                 delay.max(least + late)
             }
-            Recovery::Reconnect | Recovery::Reauthenticate => {
-                if recovery == Recovery::Reconnect {
-                    self.refusals = 0;
-                }
-                delay
-            }
+            Recovery::Reconnect | Recovery::Reauthenticate => delay,
         };
         self.retry(now + delay, error, now)
     }

@@ -156,8 +156,8 @@ pub struct Session {
     flaps: Option<FlapBudget>,
     /// Which of the endpoints has its turn.
     turn: usize,
-    /// Endpoints in a row that refused for good.
-    refusals: usize,
+    /// Endpoints that refused for good, without one that did otherwise between.
+    turned_down: BTreeSet<usize>,
     /// Name and port of the endpoint that was tried last.
     host: Option<String>,
     was_online: bool,
@@ -298,7 +298,7 @@ impl Session {
             timings,
             flaps,
             turn: 0,
-            refusals: 0,
+            turned_down: BTreeSet::new(),
             host: None,
             was_online: false,
             last_send: 0,

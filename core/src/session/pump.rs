@@ -147,7 +147,9 @@ impl Session {
                 if let Some((id, text)) = self.outbox.replies.pop_front() {
                     let sent = self.send_own(index, &text);
                     self.links[index].replied();
-                    self.requests.sent(id, sent, now);
+                    if self.requests.is_reply(id) {
+                        self.requests.sent(id, sent, now);
+                    }
                 }
             }
             Next::Beat => {
@@ -397,6 +399,7 @@ impl Session {
             self.send_text(index, request, ack, What::Renew(id), now);
             self.subscriptions.renews(id, request);
         }
+        self.subscriptions.renewal(id, self.epoch, now);
         if ack == Ack::None || self.text.is_empty() {
             self.subscriptions.ask(id, true, now);
         }

@@ -37,7 +37,7 @@ impl Session {
     }
 
     /// The subscriptions in the order in which they were made, then those that were given up and that the peer has not let go of.
-    pub fn subscriptions(&self) -> impl Iterator<Item = SubscriptionInfo<'_>> {
+    pub fn subscriptions(&self) -> impl Iterator<Item = SubscriptionInfo> {
         self.subscriptions.iter()
     }
 

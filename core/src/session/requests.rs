@@ -215,6 +215,17 @@ impl Requests {
         self.held.pop_first().map(|(_, id)| id)
     }
 
+    /// Takes out an answer of ours to a heartbeat. The user may have named its id since it was settled.
+    pub(crate) fn settle_reply(&mut self, id: u64) {
+        if self.is_reply(id) {
+            self.settle(id);
+        }
+    }
+
+    pub(crate) fn is_reply(&self, id: u64) -> bool {
+        self.live.get(&id).is_some_and(|live| live.what == What::HeartbeatReply)
+    }
+
     /// Takes it out: it is answered, or cancelled.
     pub(crate) fn settle(&mut self, id: u64) -> Option<Live> {
         let live = self.live.remove(&id)?;
@@ -229,6 +240,11 @@ impl Requests {
 
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.deadlines.iter().filter_map(|set| set.first()).map(|(deadline, _)| *deadline).min()
+    }
+
+    /// How many of the user's are unsettled.
+    pub(crate) fn users(&self) -> usize {
+        self.deadlines[1].len()
     }
 
     /// The same for the user's alone.

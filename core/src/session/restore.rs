@@ -7,8 +7,9 @@ use super::outbox::Authentication;
 use super::outbox::Waits;
 use super::requests::{Failed, Live, What};
 use super::status::State;
+use super::topic::SubscriptionState;
 use super::{Epoch, Mutant, RequestId, Session, SubscriptionId};
-use crate::error::{Error, Refusal, Timeout};
+use crate::error::{Error, Notice, Recovery, Refusal, Timeout};
 use crate::protocol::{Fault, RpcError};
 use crate::ws::Kind;
 use crate::ws::deflate::{Deflater, Inflater};
@@ -66,6 +67,7 @@ impl Session {
         self.history.set(State::Online, "restored", now);
         (self.failures, self.was_online, self.direct) = (0, true, !self.limited);
         self.stable_at = Some(now + self.config.stable_after);
+        self.turned_down.clear();
         let resumed = self.stats.connections > 1;
         let lost = self.alive_until.take();
         if let Some((before, since)) = lost.filter(|_| self.subscriptions.is_empty()) {
@@ -127,7 +129,7 @@ impl Session {
                     let (good, bad): (Vec<_>, Vec<_>) = topics.into_iter().partition(confirms);
                     self.confirmed(&good, now);
                     self.rejected(&bad, "the server's answer does not name it", None, now);
-                } else if !alone {
+                } else if !alone && !self.refused_for_all(index, at) {
                     // One bad topic must not take the others with it: each is tried alone.
                     topics.into_iter().for_each(|id| self.subscriptions.ask(id, true, now));
                     self.pump(now);
@@ -144,6 +146,12 @@ impl Session {
             What::Heartbeat => self.heartbeat_answered(Some(id), now),
             What::HeartbeatReply | What::User => {}
         }
+    }
+
+    /// Whether a refusal is none of the topics' fault: too much was asked, or who asks is not known any more.
+    fn refused_for_all(&self, index: usize, at: Place) -> bool {
+        let fault = Fault::Subscription(self.links[index].receiver.text(at));
+        self.config.protocol.recovery(fault).is_some_and(|recovery| recovery != Recovery::Stop)
     }
 
     /// A subscription that is made anew has ended, by this request.
@@ -164,6 +172,13 @@ impl Session {
     ) {
         let pending = self.subscriptions.pending(topic).filter(|id| request.is_none_or(|r| r == *id));
         if pending.is_none() {
+            let state = self.subscriptions.get(topic).map(|s| s.state);
+            // It was in force, and the server takes that back.
+            if let (Some(SubscriptionState::Confirmed), Some(error), None) = (state, error, request) {
+                let reason = RpcError::parse(error).to_string();
+                self.subscriptions.missed(topic, self.epoch, GapCause::Ended);
+                self.rejected(&[topic], &reason, Some(error), now);
+            }
             return;
         }
         match error {
@@ -197,6 +212,15 @@ impl Session {
         now: Instant,
     ) {
         let recovery = error.and_then(|error| self.config.protocol.recovery(Fault::Subscription(error)));
+        // A server may say as much as a message holds.
+        let refusal = Refusal::new(reason, None);
+        let reason = refusal.text();
+        if let Some(recovery @ (Recovery::Reconnect | Recovery::Reauthenticate)) = recovery
+            && !self.closing
+        {
+            // The connection is of no more use, once all that arrived is told.
+            self.notice = Some(Notice::new(reason, recovery));
+        }
         for &id in ids {
             let Some(subscription) = self.subscriptions.get(id) else { continue };
             let topic = subscription.topic.name().to_owned();
@@ -222,7 +246,10 @@ impl Session {
     /// If this request fails, that is told by [`take_failed`](Self::take_failed) at once and not by an event in its turn: whoever
     /// awaits it must not hang on events that he does not take.
     pub(crate) fn watch(&mut self, id: RequestId) {
-        self.watched.insert(id);
+        // It may have failed already, and then that is an event.
+        if self.requests.is_users(id.0) {
+            self.watched.insert(id);
+        }
     }
 
     /// A watched request that failed.

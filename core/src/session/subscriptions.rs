@@ -66,6 +66,11 @@ pub(crate) struct Subscription {
     pub(crate) last_message: Option<Instant>,
     pub(crate) tracker: Option<Box<dyn Tracker>>,
     pub(crate) damper: Damper,
+    /// Why it is to be made anew.
+    pub(crate) renewal: Option<GapCause>,
+    added: Instant,
+    /// When it came in force on this connection.
+    confirmed: Option<Instant>,
     silence: Silence,
     /// The watch was begun on this connection.
     watched: bool,
@@ -142,7 +147,9 @@ impl Subscriptions {
             self.turns.remove(&(turn, id));
         }
         self.restoring -= usize::from(subscription.restores);
-        // What is in `watching` is dropped when its time comes.
+        if let Some(due) = subscription.silence.deadline() {
+            self.watching.remove(&(due, id));
+        }
         Some(subscription)
     }
 
@@ -216,20 +223,20 @@ impl Subscriptions {
     }
 
     /// All of them, those that the peer has not let go of yet at the end.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = SubscriptionInfo<'_>> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = SubscriptionInfo> {
         let wanted = self.all.iter().map(|(id, s)| SubscriptionInfo {
             id: *id,
-            topic: s.topic.name(),
+            topic: s.topic.name().to_owned(),
             state: s.state,
             since: s.since,
             references: s.references,
             last_message: s.last_message,
-            reason: s.reason.as_deref(),
+            reason: s.reason.clone(),
             retry_at: s.turn.filter(|_| s.state == SubscriptionState::Rejected),
         });
         let leaving = self.leaving.iter().map(|(id, l)| SubscriptionInfo {
             id: *id,
-            topic: l.topic.name(),
+            topic: l.topic.name().to_owned(),
             state: SubscriptionState::Unsubscribing,
             since: l.since,
             references: 0,
@@ -305,6 +312,10 @@ impl Subscriptions {
             let Some(subscription) = self.all.get_mut(&id) else { continue };
             self.asks.remove(&(Reverse(subscription.options.priority), id));
             subscription.asked = request;
+            if subscription.gap.is_some() {
+                // What comes from here on is the new one's, and behind the gap.
+                subscription.live = false;
+            }
             subscription.set(SubscriptionState::Pending, now);
         }
     }
@@ -313,6 +324,17 @@ impl Subscriptions {
     pub(crate) fn renews(&mut self, id: SubscriptionId, request: u64) {
         if let Some(subscription) = self.all.get_mut(&id) {
             subscription.asked = request;
+        }
+    }
+
+    /// The peer is told to end it, so that it can be made anew: what comes until then is still its own, what comes afterwards is missed.
+    pub(crate) fn renewal(&mut self, id: SubscriptionId, epoch: Epoch, now: Instant) {
+        if let Some(subscription) = self.all.get_mut(&id) {
+            let cause = subscription.renewal.take().unwrap_or(GapCause::Resync);
+            // Silence is its own measure: what was sent meanwhile did not come.
+            let since = if cause == GapCause::Silence { subscription.heard() } else { now };
+            subscription.gap.get_or_insert((epoch, since, cause));
+            subscription.tracker = None;
         }
     }
 
@@ -337,6 +359,7 @@ impl Subscriptions {
     pub(crate) fn confirm(&mut self, id: SubscriptionId, now: Instant) -> Option<&mut Subscription> {
         let subscription = self.all.get_mut(&id)?;
         subscription.set(SubscriptionState::Confirmed, now);
+        subscription.confirmed.get_or_insert(now);
         (subscription.refusals, subscription.reason) = (0, None);
         self.restoring -= usize::from(std::mem::take(&mut subscription.restores));
         if let Some(watch) = subscription.options.watch {
@@ -355,6 +378,9 @@ impl Subscriptions {
     pub(crate) fn refuse(&mut self, id: SubscriptionId, reason: &str, now: Instant) -> u32 {
         let Some(subscription) = self.all.get_mut(&id) else { return 0 };
         subscription.set(SubscriptionState::Rejected, now);
+        if let Some(due) = subscription.silence.deadline() {
+            self.watching.remove(&(due, id));
+        }
         subscription.silence.stop();
         subscription.watched = false;
         subscription.reason = Some(reason.to_owned());
@@ -391,9 +417,19 @@ impl Subscriptions {
     }
 
     /// Looks at a topic's silence, and says what is to be done about it.
-    pub(crate) fn check_silence(&mut self, id: SubscriptionId, now: Instant) -> Option<Step> {
+    pub(crate) fn check_silence(
+        &mut self,
+        id: SubscriptionId,
+        any: Option<Instant>,
+        now: Instant,
+    ) -> Option<Step> {
         let subscription = self.all.get_mut(&id)?;
-        let step = subscription.silence.check(subscription.heard(), now);
+        if subscription.state != SubscriptionState::Confirmed {
+            // What is being done about it has its time first.
+            subscription.silence.progressed(now);
+        }
+        let step =
+            subscription.silence.check(any.or(subscription.last_message).unwrap_or(subscription.added), now);
         self.watching.extend(subscription.silence.deadline().map(|due| (due, id)));
         step
     }
@@ -431,7 +467,8 @@ impl Subscriptions {
                 // Whatever it began with, another connection is what ends it.
                 *cause = GapCause::Reconnect;
             }
-            (subscription.turn, subscription.tracker) = (None, None);
+            (subscription.turn, subscription.tracker, subscription.renewal) = (None, None, None);
+            subscription.confirmed = None;
             subscription.silence.stop();
             subscription.watched = false;
             (subscription.restores, subscription.asked) = (false, 0);
@@ -450,9 +487,13 @@ impl Subscriptions {
         }
     }
 
-    /// Forgets all of them: nothing is restored. Those that were forgotten.
-    pub(crate) fn drop_all(&mut self) -> Vec<(SubscriptionId, Subscription)> {
-        let ids = self.ids();
+    /// Those that the peer was asked for on this connection.
+    pub(crate) fn asked_for(&self) -> Vec<SubscriptionId> {
+        self.all.iter().filter(|(_, s)| s.was_asked()).map(|(id, _)| *id).collect()
+    }
+
+    /// Forgets these: they are not restored.
+    pub(crate) fn forget(&mut self, ids: Vec<SubscriptionId>) -> Vec<(SubscriptionId, Subscription)> {
         ids.into_iter().filter_map(|id| Some((id, self.remove(id)?))).collect()
     }
 
@@ -494,6 +535,9 @@ impl Subscription {
             last_message: None,
             tracker: None,
             damper: Damper::default(),
+            renewal: None,
+            added: now,
+            confirmed: None,
             silence: Silence::default(),
             watched: false,
         }
@@ -515,8 +559,9 @@ impl Subscription {
         self.asked != 0
     }
 
-    /// When it was last heard of.
+    /// When it was last heard of, on this connection if it was in force on it.
     pub(crate) fn heard(&self) -> Instant {
-        self.last_message.unwrap_or(self.since)
+        let confirmed = self.confirmed.unwrap_or(self.since);
+        self.last_message.map_or(confirmed, |at| self.confirmed.map_or(at, |confirmed| at.max(confirmed)))
     }
 }

@@ -11,7 +11,8 @@ impl Session {
         if self.announced == Announced::Nothing {
             return self.deadline();
         }
-        [self.requests.users_deadline(), self.outbox.deadline()].into_iter().flatten().min()
+        let ends = self.links.iter().filter(|link| link.ends()).filter_map(|link| link.deadline);
+        [self.requests.users_deadline(), self.outbox.deadline()].into_iter().flatten().chain(ends).min()
     }
 
     /// Earliest moment at which something is to be done.

@@ -64,11 +64,11 @@ impl SubscribeOptions {
 /// A subscription, as it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct SubscriptionInfo<'a> {
+pub struct SubscriptionInfo {
     /// Its id.
     pub id: SubscriptionId,
     /// Its topic's name.
-    pub topic: &'a str,
+    pub topic: String,
     /// Its state.
     pub state: SubscriptionState,
     /// Since when it has been in it.
@@ -78,7 +78,7 @@ pub struct SubscriptionInfo<'a> {
     /// When its last message came, on whichever connection.
     pub last_message: Option<Instant>,
     /// Why it was rejected the last time, if it was not confirmed since.
-    pub reason: Option<&'a str>,
+    pub reason: Option<String>,
     /// When it is asked for again, if it was rejected.
     pub retry_at: Option<Instant>,
 }

@@ -35,6 +35,26 @@ impl Default for SendOptions {
 }
 
 impl RequestOptions {
+    /// Time for the answer.
+    pub fn timeout(self, timeout: Duration) -> Self {
+        Self { timeout: Some(timeout), ..self }
+    }
+
+    /// What becomes of it without a connection.
+    pub fn on_disconnect(self, on_disconnect: OnDisconnect) -> Self {
+        Self { on_disconnect, ..self }
+    }
+
+    /// Whether it goes before those without priority.
+    pub fn priority(self, priority: bool) -> Self {
+        Self { priority, ..self }
+    }
+
+    /// The id to send it with.
+    pub fn id(self, id: u64) -> Self {
+        Self { id: Some(id), ..self }
+    }
+
     fn lane(&self) -> Lane {
         if self.priority { Lane::Priority } else { Lane::Normal }
     }
@@ -67,9 +87,10 @@ impl SendOptions {
 pub enum SendError {
     /// There is no connection that is online. Wait for `Event::Online`, or make requests with [`OnDisconnect::Hold`].
     Offline,
-    /// Too much waits to be written (`Config::send_buffer`): try again after `Event::Writable`. Or too many requests are unsettled
-    /// (`Config::max_requests`).
+    /// Too much waits to be written (`Config::send_buffer`), or for the rate limiter (`Config::queue`): try again after `Event::Writable`.
     Full,
+    /// Too many requests are unsettled (`Config::max_requests`): try again after an answer.
+    TooManyRequests,
     /// The session is closed, or closing.
     Closed,
     /// The protocol cannot say it.
@@ -85,6 +106,9 @@ impl fmt::Display for SendError {
         match self {
             Self::Offline => f.write_str("not online: wait for Event::Online"),
             Self::Full => f.write_str("too much waits already: the peer takes it slower than it is sent"),
+            Self::TooManyRequests => {
+                f.write_str("too many requests are unsettled: wait for an answer to one of them")
+            }
             Self::Closed => f.write_str("the session is closed"),
             Self::Unsupported(unsupported) => write!(f, "{unsupported}"),
             Self::Gone => {
@@ -295,8 +319,8 @@ impl Session {
         if refusal == SendError::Closed || (online.is_none() && !may_wait) {
             return Err(refusal);
         }
-        if self.requests.len().saturating_add(count) > self.config.max_requests {
-            return Err(SendError::Full);
+        if self.requests.users().saturating_add(count) > self.config.max_requests {
+            return Err(SendError::TooManyRequests);
         }
         Ok(online)
     }

@@ -61,8 +61,7 @@ impl Session {
                 Step::Probe => self.probe(now),
                 Step::Resubscribe => {
                     for id in self.subscriptions.ids() {
-                        self.subscriptions.missed(id, self.epoch, GapCause::Silence);
-                        self.resync(id, now);
+                        self.resync(id, GapCause::Silence, now);
                     }
                 }
                 Step::Reconnect => return self.failed(index, Error::Timeout(Timeout::Data), now),
@@ -78,17 +77,16 @@ impl Session {
 
     /// True if the connection was given up.
     fn topic_silent(&mut self, id: SubscriptionId, index: usize, now: Instant) -> bool {
-        let Some(step) = self.subscriptions.check_silence(id, now) else { return false };
+        // Where messages do not tell their topic, each may be of any.
+        let any = if self.inspects { None } else { Some(self.last_data) };
+        let Some(step) = self.subscriptions.check_silence(id, any, now) else { return false };
         let Some(subscription) = self.subscriptions.get(id) else { return false };
         let silence = now.saturating_duration_since(subscription.heard());
         let subscription = Some((id, subscription.topic.name().to_owned()));
         self.events.push_back(Queued::Stale { subscription, silence, step, epoch: self.epoch });
         match step {
             Step::Probe => self.probe(now),
-            Step::Resubscribe => {
-                self.subscriptions.missed(id, self.epoch, GapCause::Silence);
-                self.resync(id, now);
-            }
+            Step::Resubscribe => self.resync(id, GapCause::Silence, now),
             Step::Reconnect => self.failed(index, Error::Timeout(Timeout::Data), now),
         }
         step == Step::Reconnect
@@ -105,13 +103,13 @@ impl Session {
     }
 
     /// A topic is to be made anew, as soon as that is not too often.
-    pub(super) fn resync(&mut self, id: SubscriptionId, now: Instant) {
+    pub(super) fn resync(&mut self, id: SubscriptionId, cause: GapCause, now: Instant) {
         let Some(subscription) = self.subscriptions.get_mut(id) else { return };
         if subscription.state != SubscriptionState::Confirmed {
             // It is being asked for anyway.
             return;
         }
-        subscription.tracker = None;
+        subscription.renewal = Some(cause);
         let at = subscription.damper.resync_at(now);
         self.subscriptions.set(id, SubscriptionState::Stale, now);
         self.subscriptions.set_turn(id, Some(at));
@@ -159,7 +157,7 @@ impl Session {
         let topics = vec![(id, subscription.topic.name().to_owned())];
         let gap = Gap { topics, before: self.epoch, after: self.epoch, since, until: now, cause };
         self.events.push_back(Queued::Gap(gap));
-        self.resync(id, now);
+        self.resync(id, GapCause::Resync, now);
     }
 
     fn send_heartbeat(&mut self, now: Instant) {
@@ -188,7 +186,7 @@ impl Session {
         if self.replies.len() == MAX_REPLIES
             && let Some(oldest) = self.replies.pop_front()
         {
-            self.requests.settle(oldest);
+            self.requests.settle_reply(oldest);
         }
         self.replies.push_back(id);
         let deadline = now + self.config.request_timeout;

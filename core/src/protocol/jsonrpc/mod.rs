@@ -11,7 +11,7 @@ pub use error::{OwnedRpcError, RpcError};
 
 use super::{Ack, Fault, Inbound, Protocol, Request, Topic, Traffic, Unsupported};
 use crate::error::Recovery;
-use crate::session::{Limit, Sequence, Tracker};
+use crate::session::{Limit, Sequence, Sequences, Tracker};
 use envelope::Envelope;
 use hook::Hook;
 use std::fmt;
@@ -195,7 +195,8 @@ impl JsonRpc {
         Self { recovery: Some(Hook::new(Arc::new(recovery))), ..self }
     }
 
-    /// Reads the sequence number of a notification: `extract` is given its topic and its parameters as JSON text. Default: there are none.
+    /// Reads the sequence number of a notification: `extract` is given its topic and its parameters as JSON text. Default: there are none. Each number must
+    /// be the one before plus one, unless [`tracker`](Self::tracker) or [`SubscribeOptions::sequence`](crate::SubscribeOptions::sequence) says otherwise.
     pub fn sequence(self, extract: impl Fn(&str, &str) -> Option<Sequence> + Send + Sync + 'static) -> Self {
         Self { sequence: Some(Hook::new(Arc::new(extract))), ..self }
     }
@@ -349,7 +350,11 @@ impl Protocol for JsonRpc {
     }
 
     fn tracker(&self, topic: &Topic) -> Option<Box<dyn Tracker>> {
-        self.tracker.as_ref()?(topic)
+        match (&self.tracker, &self.sequence) {
+            (Some(tracker), _) => tracker(topic),
+            (None, Some(_)) => Some(Box::new(Sequences::plus_one())),
+            (None, None) => None,
+        }
     }
 }
 

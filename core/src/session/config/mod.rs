@@ -381,7 +381,7 @@ impl Config {
         Self { queue_timeout: timeout, ..self }
     }
 
-    /// Round-trip times that are kept, the newest, for the percentiles in [`Stats`](crate::Stats): 1 to 65,536, default 1024.
+    /// Round-trip times that are kept, the newest, for the percentiles in [`Latency`](crate::Latency): 1 to 65,536, default 1024.
     pub fn latency_buffer(self, samples: usize) -> Self {
         Self { latency_buffer: samples, ..self }
     }
