@@ -214,7 +214,7 @@ fn what_waits_to_be_sent_is_bounded() {
     assert_eq!(send(&mut h, &kilobyte), Err(SendError::Full));
     let big = format!("[\"{kilobyte}\"]");
     let request = Request::new("m").params(&big);
-    assert_eq!(h.s.request(request, RequestOptions::default(), h.now), Err(SendError::TooManyRequests));
+    assert_eq!(h.s.request(request, RequestOptions::default(), h.now), Err(SendError::Full));
     assert!(send(&mut h, "small").is_ok(), "what fits is taken");
     h.flush(0);
     // One that is longer than all of it passes alone.
