@@ -54,3 +54,8 @@ async fn run(mut driver: Driver, mut events: EventSender) {
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;
+
+// So are those of the guide to sessions.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guides/sessions.md")]
+struct Sessions;
