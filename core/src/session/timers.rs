@@ -16,8 +16,10 @@ impl Session {
 
     /// Earliest moment at which something is to be done.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let stalled =
-            |link: &Link| self.config.write_timeout.and_then(|timeout| link.stall.deadline(timeout));
+        // A handshake and an end have deadlines of their own, and nothing is done about a stall there.
+        let stalled = |link: &Link| {
+            self.config.write_timeout.filter(|_| link.is_open()).and_then(|t| link.stall.deadline(t))
+        };
         let links =
             self.links.iter().flat_map(|link| [link.deadline, link.liveness.deadline(), stalled(link)]);
         self.own_deadlines().chain(links.flatten()).min()
