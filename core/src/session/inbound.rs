@@ -294,6 +294,10 @@ impl Session {
                 Verdict::Wait => {}
                 Verdict::Ping(payload) if self.limited => self.outbox.ping = Some(payload),
                 Verdict::Ping(payload) => link.ping(payload),
+                // The limiter holds it back: the peer was not asked.
+                Verdict::Dead if self.outbox.ping.is_some() && self.current == Some(index) => {
+                    link.liveness.held(self.config.pong_timeout, now);
+                }
                 Verdict::Dead => {
                     let error = link.overdue();
                     return self.failed(index, error, now);

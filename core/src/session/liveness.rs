@@ -59,6 +59,11 @@ impl Liveness {
         self.pulse.awaited.is_none().then(|| self.ping(timeout, now))
     }
 
+    /// The last ping waits for the rate limiter still, or was let go only now: its time begins here.
+    pub(crate) fn held(&mut self, timeout: Duration, now: Instant) {
+        self.pulse.sent(timeout, now);
+    }
+
     /// The round-trip time, if the pong answers the last ping. Others mean nothing (RFC 6455 section 5.5.3).
     pub(crate) fn pong(
         &mut self,
@@ -133,6 +138,23 @@ impl Heartbeat {
     pub(crate) fn sent(&mut self, id: u64, timeout: Duration, now: Instant) {
         self.id = id;
         self.pulse.sent(timeout, now);
+    }
+
+    /// Heartbeat `id` waits for the rate limiter still, or was let go only now: its time begins here, if it is the last one.
+    pub(crate) fn held(&mut self, id: u64, timeout: Duration, now: Instant) {
+        if id == self.id {
+            self.pulse.sent(timeout, now);
+        }
+    }
+
+    /// The last heartbeat.
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Whether its answer is awaited.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.pulse.awaited.is_some()
     }
 
     /// An answer came, to heartbeat `id` if it tells. The round-trip time, if it is the one that is awaited.

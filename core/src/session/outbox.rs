@@ -128,6 +128,11 @@ impl Outbox {
         self.replies.push_back((id, text));
     }
 
+    /// Whether this heartbeat waits.
+    pub(crate) fn has_reply(&self, id: u64) -> bool {
+        self.replies.iter().any(|(waits, _)| *waits == id)
+    }
+
     pub(crate) fn push(&mut self, lane: Lane, what: Waits, deadline: Option<Instant>) {
         self.tickets += 1;
         let ticket = self.tickets;

@@ -110,11 +110,15 @@ impl Session {
                 self.spend(Traffic::Ping, now)?;
                 if let Some(payload) = self.outbox.ping.take() {
                     self.links[index].ping(payload);
+                    self.links[index].liveness.held(self.config.pong_timeout, now);
                 }
             }
             Next::Reply => {
                 self.spend(Traffic::Heartbeat, now)?;
                 if let Some((id, text)) = self.outbox.replies.pop_front() {
+                    if self.heartbeat.is_awaited() {
+                        self.heartbeat.held(id, self.config.heartbeat_timeout, now);
+                    }
                     let sent = self.send_own(index, &text);
                     self.requests.sent(id, sent, now);
                 }

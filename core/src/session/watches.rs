@@ -47,6 +47,10 @@ impl Session {
         match self.heartbeat.check(self.config.heartbeat_timeout, Some(self.last_data), now) {
             Beat::Wait => {}
             Beat::Send => self.send_heartbeat(now),
+            // It has not even been sent: the limiter holds it back.
+            Beat::Dead if self.outbox.has_reply(self.heartbeat.id()) => {
+                self.heartbeat.held(self.heartbeat.id(), self.config.heartbeat_timeout, now);
+            }
             Beat::Dead => return self.failed(index, Error::Timeout(Timeout::Heartbeat), now),
         }
         if let Some(step) = self.data.check(self.last_data, now) {
