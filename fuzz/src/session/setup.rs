@@ -23,6 +23,8 @@ pub(super) struct Setup {
     pub(super) per_topic: bool,
     /// The outcomes of subscriptions are not told.
     pub(super) silent: bool,
+    /// Messages of topics have numbers that the protocol reads.
+    pub(super) numbered: bool,
     pub(super) restore: bool,
     pub(super) limited: bool,
     /// Windows: most messages, and in what time, as a server sees it. Each connection has its own.
@@ -54,6 +56,7 @@ impl Setup {
             authenticates: has(32) && speech & 1 != 0,
             per_topic: has(32) && speech & 16 != 0,
             silent: has(32) && ends & 1 != 0 && speech & 16 == 0,
+            numbered: has(32) && speech & 32 == 0,
             restore: watches & 4 == 0,
             limited: limits & 7 != 0,
             windows: Vec::new(),

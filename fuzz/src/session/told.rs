@@ -44,7 +44,7 @@ impl World {
                 self.is_authenticated(*epoch);
                 self.continues(*id, *epoch);
                 // What nobody confirms may begin anew between two messages of the old stream.
-                let silent = self.setup.silent;
+                let silent = self.setup.silent || !self.setup.numbered;
                 self.topic(*id).numbers = if silent { Numbers::Unwatched } else { Numbers::Any };
             }
             OwnedEvent::Rejected { epoch, id, retry_at, reason, .. } => {
