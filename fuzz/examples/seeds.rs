@@ -337,8 +337,35 @@ fn sessions() -> Seeds {
         ),
         ("cut", 0, 0, vec![WELL, [20, 100], [20, 200], [5, 200], [5, 250], [2, 0], [16, 0], WELL]),
     ];
-    seeds
+    let plain = seeds
         .into_iter()
-        .map(|(name, flags, more, ops)| (name.to_owned(), [&[flags, more], &*ops.concat()].concat()))
-        .collect()
+        .map(|(name, flags, more, ops)| (name.to_owned(), [&[flags, more], &*ops.concat()].concat()));
+    plain.chain(extended_sessions()).collect()
+}
+
+/// With the further bytes of `Setup::new`: limits, speech, watches, pace, ends.
+fn extended_sessions() -> Seeds {
+    const WELL: [u8; 2] = [0, 0];
+    const GOOD: [u8; 2] = [45, 0];
+    let busy = [[24, 0], [35, 1], [20, 2], [34, 4], [21, 4], [32, 0x68], [33, 0x44], [6, 0], GOOD].concat();
+    let numbers =
+        [[35, 0], [35, 1], GOOD, [39, 10], [39, 10], [39, 0x2b], [39, 12], [39, 0x1d], [13, 0]].concat();
+    let asked =
+        [[39, 3], [39, 0x13], [39, 4], [39, 5], [39, 15], [13, 0], [36, 2], [36, 0x22], GOOD].concat();
+    let outcomes = [[39, 7], [39, 0x18], [39, 9], [39, 0x19], [13, 0], GOOD, [16, 0], [16, 0], GOOD].concat();
+    let quiet = [16, 0].repeat(12);
+    let again = [[2, 0], [16, 0], WELL, GOOD].concat();
+    let mut seeds = Seeds::new();
+    for kind in 0..8u8 {
+        let limits = kind | kind << 5;
+        let speech = [0, 1, 0x1f, 0x0e, 0x41, 0x91, 0x11, 0xff][usize::from(kind)];
+        let watches = [0x40, 0x83, 0xc2, 0x11, 0x34, 0x08, 0x23, 0x80][usize::from(kind)];
+        let pace = [0, 0x55, 0xaa, 0x1b, 0x6e, 0x80, 0x25, 0x43][usize::from(kind)];
+        for (at, ops) in [&busy, &numbers, &asked, &outcomes].into_iter().enumerate() {
+            let head = [32 | kind & 2, 64 | at as u8, limits, speech, watches, pace, kind & 1];
+            let bytes = [&head[..], &WELL, &GOOD, ops, &quiet, &again, ops, &[39, 0x16], &[13, 0]].concat();
+            seeds.push((format!("extended-{kind}-{at}"), bytes));
+        }
+    }
+    seeds
 }

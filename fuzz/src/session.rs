@@ -1,12 +1,21 @@
 //! A whole session: everything that a user, a driver, a network and a server can do, in any order.
 //!
 //! Input: flags, then operations of two bytes (some take more). After each the session is polled until it waits, and what must always
-//! hold is checked. The peer is a small server that reads what the session writes, so that answers can be right.
+//! hold is checked. The peer is a small server that reads what the session writes, so that answers can be right. In the end driver, network and
+//! server do what they should: everything that was wanted must come to be then.
 
+mod finale;
+mod net;
+mod ops;
 mod peer;
+mod say;
+mod setup;
+mod told;
+mod venue;
+mod wire;
 mod world;
 
-pub use peer::accept;
+pub use wire::accept;
 use world::World;
 
 use crate::Input;

@@ -1,16 +1,7 @@
-//! The server's end of one socket.
+//! The server's end of one socket: what it reads. What it says is in `say`.
 
-use crate::Input;
+use super::wire::{encode, frame};
 use std::collections::VecDeque;
-
-/// The answer that accepts a handshake; `None` if the request is not complete.
-pub fn accept(request: &str, extra: &str) -> Option<Vec<u8>> {
-    let (head, _) = request.split_once("\r\n\r\n")?;
-    let key = head.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: "))?;
-    let accept = tungstenite::handshake::derive_accept_key(key.as_bytes());
-    let head = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n";
-    Some(format!("{head}Sec-WebSocket-Accept: {accept}\r\n{extra}\r\n").into_bytes())
-}
 
 /// A server on one connection: what it has read, and what it wants to write.
 #[derive(Debug, Default)]
@@ -19,27 +10,55 @@ pub(super) struct Peer {
     read: Vec<u8>,
     /// Written and not delivered.
     pub(super) wire: VecDeque<u8>,
-    upgraded: bool,
+    pub(super) upgraded: bool,
     /// It answered with something that is no upgrade.
-    refused: bool,
+    pub(super) refused: bool,
+    /// It wrote what may be no frame, a close frame, or something that was dropped: no good server from here on.
+    pub(super) spoilt: bool,
     /// The client's message that is not complete.
     partial: Option<Vec<u8>>,
-    client_closed: bool,
-    last_ping: Option<Vec<u8>>,
-    /// Requests without an answer: the id, and the channels that it names.
-    pub(super) asked: VecDeque<(u64, Vec<String>)>,
-    last_asked: u64,
+    pub(super) client_closed: bool,
+    pub(super) last_ping: Option<Vec<u8>>,
+    /// Requests without an answer.
+    pub(super) asked: VecDeque<Asked>,
+    pub(super) last_asked: u64,
+    /// Messages, pings and pongs that it has read: what limits count.
+    pub(super) counted: usize,
+    /// Outcomes of topics are told one by one.
+    pub(super) per_topic: bool,
+    /// It wants to be authenticated, and was: something was written that may be taken for its consent.
+    pub(super) wants_authentication: bool,
+    pub(super) authenticated: bool,
+    /// Numbers of the newest message of each topic.
+    pub(super) numbers: [u64; 4],
+    /// Its own requests so far.
+    pub(super) requests: u64,
+}
+
+/// A request that the server read.
+#[derive(Debug, Clone)]
+pub(super) struct Asked {
+    pub(super) id: u64,
+    pub(super) method: String,
+    pub(super) channels: Vec<String>,
 }
 
 /// What the server read to its end.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) enum Read {
     /// A message of the user, by the number that it bears.
     Message(u64),
+    /// A request of the user, by the number that it bears.
     Request(u64),
+    /// A request of the session's own.
+    Own,
 }
 
 impl Peer {
+    pub(super) fn new(per_topic: bool, wants_authentication: bool) -> Self {
+        Self { per_topic, wants_authentication, ..Self::default() }
+    }
+
     /// Reads what the client wrote.
     pub(super) fn read(&mut self, bytes: &[u8]) -> Vec<Read> {
         self.read.extend_from_slice(bytes);
@@ -64,39 +83,52 @@ impl Peer {
             0x9 => {
                 assert!(payload.len() <= 125 && first & 0x80 != 0);
                 self.last_ping = Some(payload);
+                self.counted += 1;
             }
-            0xa => assert!(payload.len() <= 125 && first & 0x80 != 0),
+            0xa => {
+                assert!(payload.len() <= 125 && first & 0x80 != 0);
+                self.counted += 1;
+            }
             opcode => {
                 assert_eq!(opcode == 0, self.partial.is_some(), "fragments in disorder");
                 let mut message = self.partial.take().unwrap_or_default();
                 message.extend_from_slice(&payload);
                 if first & 0x80 == 0 {
                     self.partial = Some(message);
-                } else if !compressed {
-                    complete.extend(self.message(&message));
+                    return;
+                }
+                self.counted += 1;
+                if !compressed {
+                    self.message(&String::from_utf8_lossy(&message), complete);
                 }
             }
         }
     }
 
-    fn message(&mut self, message: &[u8]) -> Option<Read> {
-        let number = |text: &[u8]| {
-            let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
-            std::str::from_utf8(&text[..digits]).ok()?.parse().ok()
-        };
-        if let Some(rest) = message.strip_prefix(b"S") {
-            return number(rest).map(Read::Message);
+    fn message(&mut self, message: &str, complete: &mut Vec<Read>) {
+        if let Some(rest) = message.strip_prefix('S') {
+            complete.extend(number(rest).map(Read::Message));
         }
-        let rest = message.strip_prefix(br#"{"jsonrpc":"2.0","id":"#)?;
-        let id = number(rest)?;
-        let text = String::from_utf8_lossy(rest);
-        let channels = text.split_once(r#""channels":["#).and_then(|(_, rest)| rest.split_once(']'));
-        let channels = channels.map_or(Vec::new(), |(list, _)| {
-            list.split(',').map(|name| name.trim_matches('"').to_owned()).collect()
-        });
-        self.asked.push_back((id, channels));
-        self.last_asked = id;
-        Some(Read::Request(id))
+        for part in message.split(r#"{"jsonrpc":"2.0","id":"#).skip(1) {
+            // An answer of the user.
+            if let Some((_, answer)) = part.split_once(r#""result":"S"#) {
+                complete.extend(number(answer).map(Read::Message));
+                continue;
+            }
+            let Some(id) = number(part) else { continue };
+            let method = between(part, r#""method":""#, "\"").unwrap_or_default().to_owned();
+            let channels = between(part, r#""channels":["#, "]").map_or(Vec::new(), |list| {
+                list.split(',').map(|name| name.trim_matches('"').to_owned()).collect()
+            });
+            let serial = between(part, "[\"r", " ").and_then(number);
+            complete.push(serial.map_or(Read::Own, Read::Request));
+            // What is written to it before it has let the client in is not for it to read.
+            if self.wants_authentication && !self.authenticated && !method.starts_with("public/") {
+                panic!("{method} was sent before the server let anybody in");
+            }
+            self.asked.push_back(Asked { id, method, channels });
+            self.last_asked = id;
+        }
     }
 
     /// Answers the HTTP request in one of many ways. The right one only once it is complete, as any server does.
@@ -112,6 +144,8 @@ impl Peer {
             0 | 1 | 2 => self.upgrade(&request, ""),
             3 => {
                 let offered = request.contains("permessage-deflate");
+                // It does not read what is compressed.
+                self.spoilt = offered;
                 let extension = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
                 self.upgrade(&request, if offered { extension } else { "" })
             }
@@ -137,117 +171,19 @@ impl Peer {
     }
 
     fn upgrade(&mut self, request: &str, extra: &str) -> Vec<u8> {
-        let response = accept(request, extra).expect("a complete request has a key");
+        let response = super::wire::accept(request, extra).expect("a complete request has a key");
         let (head, _) = request.split_once("\r\n\r\n").expect("looked for before");
         self.read.drain(..head.len() + 4);
         self.upgraded = true;
         response
     }
-
-    /// Says something over the WebSocket.
-    pub(super) fn say(&mut self, what: u8, input: &mut Input<'_>) {
-        if !self.upgraded {
-            return;
-        }
-        let arg = what >> 4;
-        let bytes = match what & 0x0f {
-            0 => match self.asked.pop_front() {
-                Some((id, channels)) => encode(0x81, answer(id, &channels).as_bytes()),
-                None => Vec::new(),
-            },
-            1 => match self.asked.pop_front() {
-                Some((id, _)) => encode(
-                    0x81,
-                    format!(r#"{{"id":{id},"error":{{"code":{arg},"message":"no"}}}}"#).as_bytes(),
-                ),
-                None => Vec::new(),
-            },
-            2 => match self.asked.pop_back() {
-                Some((id, _)) => encode(0x81, format!(r#"{{"id":{id},"result":[]}}"#).as_bytes()),
-                None => Vec::new(),
-            },
-            3 => {
-                let id = (self.last_asked + 2).saturating_sub(u64::from(arg));
-                encode(0x81, format!(r#"{{"id":{id},"result":{{"a":[1,2]}}}}"#).as_bytes())
-            }
-            4 => {
-                let text =
-                    format!(r#"{{"method":"n","params":{{"channel":"t{}","data":[{arg}]}}}}"#, arg % 4);
-                encode(0x81, text.as_bytes())
-            }
-            5 => encode(0x81, &b"plain text "[..usize::from(arg % 12)]),
-            6 => encode(0x82, &vec![arg; usize::from(arg) * 40]),
-            7 => encode(0x89, &vec![b'p'; usize::from(arg) * 8]),
-            8 => self.last_ping.take().map_or(Vec::new(), |payload| encode(0x8a, &payload)),
-            9 => encode(0x8a, b"bogus"),
-            10 => match arg {
-                0 => encode(0x88, b""),
-                1 => encode(0x88, b"\x03"),
-                2 => encode(0x88, b"\x03\xed"),
-                3 => encode(0x88, b"\x03\xf0policy"),
-                4 => encode(0x88, b"\x03\xf5again"),
-                5 => encode(0x88, b"\x03\xe8\xff\xff"),
-                _ => encode(0x88, b"\x03\xe8bye"),
-            },
-            11 => [encode(0x01, b"frag"), encode(0x89, b""), encode(0x00, b"men"), encode(0x80, b"ted")]
-                .concat(),
-            12 => encode(0x81, "long ".repeat(400 + usize::from(arg) * 16).as_bytes()),
-            13 => {
-                let len = usize::from(arg) + 1;
-                input.bytes(len).to_vec()
-            }
-            14 => encode(0x89, &[b'q'; 100]).repeat(100 * usize::from(arg)),
-            _ => {
-                let asked = std::mem::take(&mut self.asked);
-                asked
-                    .iter()
-                    .flat_map(|(id, channels)| encode(0x81, answer(*id, channels).as_bytes()))
-                    .collect()
-            }
-        };
-        // A server that writes more than this without being read is not this server.
-        if self.wire.len() < 512 << 10 {
-            self.wire.extend(bytes);
-        }
-    }
 }
 
-fn answer(id: u64, channels: &[String]) -> String {
-    if channels.is_empty() {
-        return format!(r#"{{"jsonrpc":"2.0","id":{id},"result":"ok"}}"#);
-    }
-    let list: Vec<String> = channels.iter().map(|name| format!("{name:?}")).collect();
-    format!(r#"{{"jsonrpc":"2.0","id":{id},"result":[{}]}}"#, list.join(","))
+fn number(text: &str) -> Option<u64> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    text[..digits].parse().ok()
 }
 
-fn encode(first: u8, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![first];
-    match payload.len() {
-        len @ 0..126 => bytes.push(len as u8),
-        len @ 126..65_536 => {
-            bytes.push(126);
-            bytes.extend((len as u16).to_be_bytes());
-        }
-        len => {
-            bytes.push(127);
-            bytes.extend((len as u64).to_be_bytes());
-        }
-    }
-    bytes.extend_from_slice(payload);
-    bytes
-}
-
-/// A client's frame at the front: first byte, payload unmasked, size in all.
-fn frame(bytes: &[u8]) -> Option<(u8, Vec<u8>, usize)> {
-    let &[first, second, ..] = bytes else { return None };
-    assert!(second & 0x80 != 0, "a frame without a mask");
-    let (len, at) = match second & 0x7f {
-        126 => (usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?)), 4),
-        127 => (u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?) as usize, 10),
-        len => (usize::from(len), 2),
-    };
-    let key = bytes.get(at..at + 4)?;
-    let payload = bytes.get(at + 4..at + 4 + len)?;
-    let payload = payload.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key).collect();
-    Some((first, payload, at + 4 + len))
+fn between<'t>(text: &'t str, before: &str, after: &str) -> Option<&'t str> {
+    Some(text.split_once(before)?.1.split_once(after)?.0)
 }

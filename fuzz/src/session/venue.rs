@@ -1,0 +1,109 @@
+//! JSON-RPC with what it does not have by itself: notices, and answers to heartbeats without an id.
+
+use everwire_core::protocol::{Ack, Fault, Inbound, OwnedRpcError, Traffic, Unsupported};
+use everwire_core::{Limit, Protocol, Recovery, Request, Topic, Tracker};
+use std::time::{Duration, SystemTime};
+
+#[derive(Debug)]
+pub(super) struct Venue {
+    /// A `JsonRpc`.
+    pub(super) rpc: Box<dyn Protocol>,
+    /// Subscriptions are not answered at all.
+    pub(super) silent: bool,
+}
+
+impl Venue {
+    fn ack(&self, ack: Ack) -> Ack {
+        if self.silent { Ack::None } else { ack }
+    }
+}
+
+/// What `Peer::say_more` means by its notices.
+fn notice(text: &str) -> Option<Recovery> {
+    match text.strip_prefix('n')?.parse::<u8>().ok()? % 6 {
+        0 => Some(Recovery::Reconnect),
+        1 => Some(Recovery::Backoff(Duration::from_secs(20))),
+        2 => Some(Recovery::Reauthenticate),
+        3 => Some(Recovery::Stop),
+        _ => None,
+    }
+}
+
+impl Protocol for Venue {
+    fn classify<'m>(&self, text: &'m str) -> Inbound<'m> {
+        if let Some(said) = text.strip_prefix(r#"{"notice":""#).and_then(|rest| rest.strip_suffix("\"}")) {
+            return Inbound::Notice { text: said, recovery: notice(said) };
+        }
+        if text == r#"{"pong":1}"# {
+            return Inbound::HeartbeatAnswer;
+        }
+        self.rpc.classify(text)
+    }
+
+    fn item<'m>(&self, text: &'m str, cursor: &mut usize) -> Option<&'m str> {
+        self.rpc.item(text, cursor)
+    }
+
+    fn authenticate(&self, id: u64, wall: SystemTime, out: &mut String) -> Ack {
+        self.rpc.authenticate(id, wall, out)
+    }
+
+    fn request(&self, id: u64, request: &Request<'_>, out: &mut String) -> Result<(), Unsupported> {
+        self.rpc.request(id, request, out)
+    }
+
+    fn batch(&self, requests: &[(u64, Request<'_>)], out: &mut String) -> Result<(), Unsupported> {
+        self.rpc.batch(requests, out)
+    }
+
+    fn respond(
+        &self,
+        id: &str,
+        result: Result<&str, &OwnedRpcError>,
+        out: &mut String,
+    ) -> Result<(), Unsupported> {
+        self.rpc.respond(id, result, out)
+    }
+
+    fn topics_per_message(&self) -> usize {
+        self.rpc.topics_per_message()
+    }
+
+    fn subscribe(&self, id: u64, topics: &[&Topic], out: &mut String) -> Ack {
+        let ack = self.rpc.subscribe(id, topics, out);
+        self.ack(ack)
+    }
+
+    fn unsubscribe(&self, id: u64, topics: &[&Topic], out: &mut String) -> Ack {
+        let ack = self.rpc.unsubscribe(id, topics, out);
+        self.ack(ack)
+    }
+
+    fn confirms(&self, result: &str, topic: &Topic) -> bool {
+        self.rpc.confirms(result, topic)
+    }
+
+    fn heartbeat(&self, id: u64, out: &mut String) -> Ack {
+        self.rpc.heartbeat(id, out)
+    }
+
+    fn heartbeat_reply(&self, text: &str, id: u64, out: &mut String) {
+        self.rpc.heartbeat_reply(text, id, out);
+    }
+
+    fn limits(&self) -> Vec<Limit> {
+        self.rpc.limits()
+    }
+
+    fn cost(&self, limit: &str, traffic: Traffic<'_>) -> u32 {
+        self.rpc.cost(limit, traffic)
+    }
+
+    fn recovery(&self, fault: Fault<'_>) -> Option<Recovery> {
+        self.rpc.recovery(fault)
+    }
+
+    fn tracker(&self, topic: &Topic) -> Option<Box<dyn Tracker>> {
+        self.rpc.tracker(topic)
+    }
+}
