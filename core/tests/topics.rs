@@ -275,9 +275,13 @@ fn outcomes_topic_by_topic() {
     h.feed(0, &told_of("subscribed", "a"));
     assert_eq!(brief(&mut h), ["+a"]);
     h.feed(0, &told_of("refused", "b"));
-    assert_eq!(brief(&mut h), [""; 0], "it is in force");
+    assert_eq!(brief(&mut h), ["-b: no (code 9)"], "it was in force, and is taken back");
+    h.advance(secs(1));
+    h.flush(0);
+    h.feed(0, &told_of("subscribed", "b"));
+    assert_eq!(brief(&mut h), ["gap b Ended", "+b"]);
     // No word about the third.
-    h.advance(secs(29));
+    h.advance(secs(28));
     assert_eq!(brief(&mut h), ["-c: no answer in 30s", "online false"]);
     // A late word is nobody's: it is asked for again.
     assert_eq!(state(&h, "c"), Some(SubscriptionState::Rejected));
