@@ -12,7 +12,11 @@ pub(super) struct Topics {
     changed: Duration,
     /// What the venue was asked on each connection.
     asked: BTreeMap<u64, BTreeMap<String, Asked>>,
+    /// Connections that authenticated, and those that did rightly.
+    tried: BTreeSet<u64>,
     authenticated: BTreeSet<u64>,
+    /// Epochs of which it was told.
+    admitted: BTreeSet<u64>,
     /// Confirmed or rejected: which, in which epoch.
     settled: BTreeMap<u64, BTreeMap<u64, bool>>,
     /// How often each topic was told rejected, and how often it was asked for again without having been refused.
@@ -53,11 +57,20 @@ impl Topics {
         match fact {
             Fact::Did(did) => self.did(did, common),
             Fact::Venue(conn, saw) => self.venue(*conn, saw, common),
+            Fact::Told(Told::Authenticated { epoch }) => {
+                let once = self.admitted.insert(*epoch);
+                if !once || common.terms.authenticates.is_none() || common.lost.is_some_and(|(lost, _)| lost >= *epoch) {
+                    return Err(format!("epoch {epoch} was told authenticated, out of place"));
+                }
+                Ok(())
+            }
             Fact::Told(Told::Subscribed { id, topic, epoch }) => {
+                self.after_authentication(*epoch, common)?;
                 self.settled.entry(*epoch).or_default().insert(*id, true);
                 self.confirmed(*id, topic, *epoch, common)
             }
             Fact::Told(Told::Rejected { id, topic, epoch }) => {
+                self.after_authentication(*epoch, common)?;
                 *self.rejected.entry(topic.clone()).or_default() += 1;
                 self.settled.entry(*epoch).or_default().insert(*id, false);
                 Ok(())
@@ -74,6 +87,12 @@ impl Topics {
             }
             _ => Ok(()),
         }
+    }
+
+    fn after_authentication(&self, epoch: u64, common: &Common) -> Verdict {
+        let told = common.terms.authenticates.is_none() || self.admitted.contains(&epoch);
+        let of_it = || format!("epoch {epoch} came that far without being told authenticated");
+        if told { Ok(()) } else { Err(of_it()) }
     }
 
     fn did(&mut self, did: &Did, common: &Common) -> Verdict {
@@ -111,7 +130,8 @@ impl Topics {
                     }
                 }
             }
-            Did::Request { id, epoch: Some(epoch), .. } => {
+            // One that is urgent goes before subscriptions that wait for a limit.
+            Did::Request { id, epoch: Some(epoch), urgent, .. } if !urgent || common.terms.limited.is_none() => {
                 self.requests.insert(*id, (common.now, *epoch));
             }
             _ => {}
@@ -122,15 +142,21 @@ impl Topics {
     fn venue(&mut self, conn: u64, saw: &Saw, common: &Common) -> Verdict {
         match saw {
             Saw::Authenticated { rightly } => {
-                if !rightly || !self.authenticated.insert(conn) {
+                // The client knows of the connection no earlier than the venue.
+                let wrong_until = common.terms.authenticates.unwrap_or_default();
+                let may_be_wrong = common.upgraded.get(&conn).is_some_and(|at| *at < wrong_until);
+                if !self.tried.insert(conn) || (!rightly && !may_be_wrong) {
                     return Err(format!("connection {conn} authenticated twice or wrongly"));
+                }
+                if *rightly {
+                    self.authenticated.insert(conn);
                 }
                 if self.asked.contains_key(&conn) {
                     return Err(format!("connection {conn} authenticated after it had subscribed"));
                 }
             }
             Saw::Asked { topics } => {
-                if common.terms.authenticates && !self.authenticated.contains(&conn) {
+                if common.terms.authenticates.is_some() && !self.authenticated.contains(&conn) {
                     return Err(format!("connection {conn} subscribed before it authenticated"));
                 }
                 for topic in topics {
@@ -191,7 +217,7 @@ impl Topics {
 
     /// The user's traffic reached the venue: whatever had to go before it must have been there.
     fn traffic(&self, conn: u64, common: &Common) -> Verdict {
-        if common.terms.authenticates && !self.authenticated.contains(&conn) {
+        if common.terms.authenticates.is_some() && !self.authenticated.contains(&conn) {
             return Err(format!("the user's traffic came on connection {conn} before it authenticated"));
         }
         let Some(upgraded) = common.upgraded.get(&conn) else { return Ok(()) };
@@ -216,6 +242,10 @@ impl Topics {
         let Some(upgraded) = common.upgraded.get(conn) else {
             return Err(format!("epoch {epoch} came online over connection {conn} without a handshake"));
         };
+        self.after_authentication(epoch, common)?;
+        if common.terms.authenticates.is_some() && !self.authenticated.contains(conn) {
+            return Err(format!("epoch {epoch} came online, but on connection {conn} it did not authenticate"));
+        }
         let settled = self.settled.get(&epoch);
         for (id, held) in &self.held {
             if held.made < *upgraded && settled.is_none_or(|settled| !settled.contains_key(id)) {
@@ -332,6 +362,7 @@ mod tests {
             on_disconnect: OnDisconnect::Fail,
             deadline: Duration::from_secs(1000),
             epoch: Some(1),
+            urgent: false,
         })
     }
 
@@ -413,6 +444,7 @@ mod tests {
             on_disconnect: OnDisconnect::Hold,
             deadline: Duration::from_secs(1000),
             epoch: None,
+            urgent: false,
         });
         let history = [made, subscribe(1, "a"), venue(1, Saw::Upgraded)];
         broken("before a was restored", history.clone().into_iter().chain([message()]));
@@ -421,7 +453,7 @@ mod tests {
 
     #[test]
     fn authentication_comes_first_and_once() {
-        let terms = || Terms { authenticates: true, ..Terms::default() };
+        let terms = || Terms { authenticates: Some(Duration::ZERO), ..Terms::default() };
         let auth = |rightly| venue(1, Saw::Authenticated { rightly });
         broken_with(terms(), "before it authenticated", [subscribe(1, "a"), asked(1, "a")]);
         broken_with(terms(), "before it authenticated", [request(9), exchange(9)[0].clone()]);
