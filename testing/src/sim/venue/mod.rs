@@ -254,7 +254,8 @@ impl Venue {
             _ => false,
         };
         if counted && self.is_over_limit(conn) {
-            return self.close(conn, 1008, "too many messages", Blame::Limit);
+            // It has arrived all the same.
+            self.close(conn, 1008, "too many messages", Blame::Limit);
         }
         match heard {
             Heard::Upgrade(upgrade) => self.upgrade(conn, &upgrade),
