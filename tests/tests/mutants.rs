@@ -19,7 +19,8 @@ fn first(mutant: Mutant) -> Option<(u64, String)> {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    let is_late = |found: &Option<(u64, String)>| found.as_ref().is_some_and(|(at, _)| *at < seed);
+                    let is_late =
+                        |found: &Option<(u64, String)>| found.as_ref().is_some_and(|(at, _)| *at < seed);
                     if seed >= SEEDS || is_late(&found.lock().expect("no thread panics with the lock")) {
                         break;
                     }

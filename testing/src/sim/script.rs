@@ -146,7 +146,8 @@ impl Script {
         let message =
             if self.dice.chance(200) { Message::Binary(text.as_bytes()) } else { Message::Text(&text) };
         let urgent = self.dice.chance(150);
-        let timeout = self.dice.chance(300).then(|| self.dice.time(Duration::from_millis(1), Duration::from_secs(20)));
+        let timeout =
+            self.dice.chance(300).then(|| self.dice.time(Duration::from_millis(1), Duration::from_secs(20)));
         let mut options = SendOptions::default().priority(urgent);
         options.timeout = timeout;
         if let Ok(id) = session.send(message, options, instant(now)) {
@@ -170,8 +171,12 @@ impl Script {
         };
         let timeout = self.dice.time(Duration::from_millis(100), Duration::from_secs(30));
         let urgent = self.dice.chance(150);
-        let options =
-            RequestOptions { timeout: Some(timeout), on_disconnect, priority: urgent, ..RequestOptions::default() };
+        let options = RequestOptions {
+            timeout: Some(timeout),
+            on_disconnect,
+            priority: urgent,
+            ..RequestOptions::default()
+        };
         let epoch = Self::epoch(session, now);
         let request = Request::new(method).params(&params);
         if let Ok(id) = session.request(request, options, instant(now)) {

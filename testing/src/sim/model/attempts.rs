@@ -220,7 +220,10 @@ mod tests {
         broken("but the venue said", [refused(8), look(1), failed(cause, at(1) + Duration::from_secs(7))]);
         let closed = |code, wait| {
             let (cause, retry_at) = (Cause::Closed(code), Some(at(0) + wait));
-            [look(0), told(Told::Lost { epoch: 1, cause, retry_at, not_sent: (1, 1), waiting: vec![], cut: None })]
+            [
+                look(0),
+                told(Told::Lost { epoch: 1, cause, retry_at, not_sent: (1, 1), waiting: vec![], cut: None }),
+            ]
         };
         broken("wants 10s", closed(1008, millis(400)));
         fine(closed(1008, Duration::from_secs(10)));
@@ -242,7 +245,14 @@ mod tests {
     fn reconnects_on_demand_do_not_wait() {
         let lost = |retry_at| {
             let cause = Cause::Reconnect;
-            told(Told::Lost { epoch: 1, cause, retry_at: Some(retry_at), not_sent: (1, 1), waiting: vec![], cut: None })
+            told(Told::Lost {
+                epoch: 1,
+                cause,
+                retry_at: Some(retry_at),
+                not_sent: (1, 1),
+                waiting: vec![],
+                cut: None,
+            })
         };
         let asked = || Fact::Did(Did::Reconnect);
         fine([look(0), asked(), lost(at(0))]);

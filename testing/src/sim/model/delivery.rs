@@ -172,7 +172,10 @@ impl Held {
     fn found(&mut self, epoch: u64, hole: (u64, u64), common: &Common) -> Verdict {
         let follows = self.reached.is_some_and(|(reached, number)| reached == epoch && number + 1 == hole.0);
         if !common.terms.tracked || self.watched != Watched::Yes || !follows || hole.1 <= hole.0 {
-            return Err(format!("a hole {hole:?} in the numbers of {} was told, but it is {self:?}", self.topic));
+            return Err(format!(
+                "a hole {hole:?} in the numbers of {} was told, but it is {self:?}",
+                self.topic
+            ));
         }
         (self.hole, self.watched) = (Some(hole), Watched::No);
         Ok(())
@@ -312,7 +315,10 @@ mod tests {
     #[test]
     fn gaps_are_sound() {
         let (since, until, cause) = (Duration::from_secs(2), Duration::from_secs(1), GapCause::Reconnect);
-        broken("a gap from", [told(Told::Gap { topics: vec![], before: 1, after: 2, since, until, cause: cause.clone() })]);
+        broken(
+            "a gap from",
+            [told(Told::Gap { topics: vec![], before: 1, after: 2, since, until, cause: cause.clone() })],
+        );
         let (since, until) = (until, since);
         broken("a gap from", [told(Told::Gap { topics: vec![], before: 2, after: 2, since, until, cause })]);
     }

@@ -3,7 +3,8 @@
 use super::super::since_start;
 use everwire_core::ws::handshake::HandshakeError;
 use everwire_core::{
-    Error, GapCause, OnDisconnect, OwnedEvent, OwnedOutcome, Session, State, SubscriptionState, Timeout, Unanswered,
+    Error, GapCause, OnDisconnect, OwnedEvent, OwnedOutcome, Session, State, SubscriptionState, Timeout,
+    Unanswered,
 };
 use std::time::{Duration, Instant, SystemTime};
 

@@ -49,7 +49,8 @@ impl Messages {
                 self.by_text.insert(text.clone(), *id);
                 let limited = common.terms.limited.is_some();
                 let (urgent, expires) = (*urgent && limited, limited.then_some(*expires));
-                self.sent.insert(*id, Sent { epoch: *epoch, urgent, expires, expired: false, overtaken: false });
+                self.sent
+                    .insert(*id, Sent { epoch: *epoch, urgent, expires, expired: false, overtaken: false });
                 let sent = self.epochs.entry(*epoch).or_default();
                 sent.open[usize::from(urgent)].insert(*id);
                 if sent.unsent.is_some() {
@@ -139,7 +140,9 @@ impl Messages {
         for id in whole.iter().copied().chain(cut) {
             let message = self.sent.get(&id);
             if message.is_none_or(|message| message.epoch != epoch || message.expired || message.overtaken) {
-                return Err(format!("message {id} was told not sent in epoch {epoch}, but it is {message:?}"));
+                return Err(format!(
+                    "message {id} was told not sent in epoch {epoch}, but it is {message:?}"
+                ));
             }
         }
         if common.terms.limited.is_none() {
@@ -207,7 +210,14 @@ mod tests {
     }
 
     fn lost(not_sent: (u64, u64), cut: Option<u64>) -> Fact {
-        told(Told::Lost { epoch: 1, cause: Cause::Disconnected, retry_at: None, not_sent, waiting: vec![], cut })
+        told(Told::Lost {
+            epoch: 1,
+            cause: Cause::Disconnected,
+            retry_at: None,
+            not_sent,
+            waiting: vec![],
+            cut,
+        })
     }
 
     fn close(conn: u64) -> Fact {
@@ -230,7 +240,10 @@ mod tests {
         let with = |more: &[Fact]| three.iter().chain(more).cloned().collect::<Vec<_>>();
         fine(with(&[arrived(1, 1), lost((3, 4), Some(2)), arrived(1, 2)]));
         broken("told not sent, but it arrived", with(&[lost((1, 4), None), arrived(1, 1)]));
-        broken("2 was told not sent, but it arrived", with(&[arrived(1, 1), arrived(1, 2), lost((2, 4), None)]));
+        broken(
+            "2 was told not sent, but it arrived",
+            with(&[arrived(1, 1), arrived(1, 2), lost((2, 4), None)]),
+        );
         broken("before 3 some were told", with(&[lost((2, 3), None)]));
         broken("but it is None", with(&[lost((3, 5), None)]));
         broken("told cut", with(&[lost((3, 4), Some(1))]));

@@ -243,7 +243,14 @@ mod tests {
     }
 
     fn lost() -> Fact {
-        told(Told::Lost { epoch: 1, cause: Cause::Disconnected, retry_at: None, not_sent: (1, 1), waiting: vec![], cut: None })
+        told(Told::Lost {
+            epoch: 1,
+            cause: Cause::Disconnected,
+            retry_at: None,
+            not_sent: (1, 1),
+            waiting: vec![],
+            cut: None,
+        })
     }
 
     fn look() -> Fact {

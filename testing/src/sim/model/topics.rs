@@ -1,6 +1,7 @@
 //! Subscriptions: each is asked for once on each connection, settled before `Online`, and ended when nobody holds it.
 
 use super::{Answer, Common, Did, Fact, Saw, Told, Verdict};
+use everwire_core::GapCause;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ pub(super) struct Topics {
     admitted: BTreeSet<u64>,
     /// Confirmed or rejected: which, in which epoch.
     settled: BTreeMap<u64, BTreeMap<u64, bool>>,
+    /// Subscriptions that are being made anew, for a hole in their numbers: between their end and their new beginning they are not in force.
+    anew: BTreeSet<u64>,
     /// How often each topic was told rejected, and how often it was asked for again without having been refused.
     rejected: BTreeMap<String, u32>,
     again: BTreeMap<String, u32>,
@@ -59,7 +62,10 @@ impl Topics {
             Fact::Venue(conn, saw) => self.venue(*conn, saw, common),
             Fact::Told(Told::Authenticated { epoch }) => {
                 let once = self.admitted.insert(*epoch);
-                if !once || common.terms.authenticates.is_none() || common.lost.is_some_and(|(lost, _)| lost >= *epoch) {
+                if !once
+                    || common.terms.authenticates.is_none()
+                    || common.lost.is_some_and(|(lost, _)| lost >= *epoch)
+                {
                     return Err(format!("epoch {epoch} was told authenticated, out of place"));
                 }
                 Ok(())
@@ -67,12 +73,18 @@ impl Topics {
             Fact::Told(Told::Subscribed { id, topic, epoch }) => {
                 self.after_authentication(*epoch, common)?;
                 self.settled.entry(*epoch).or_default().insert(*id, true);
+                self.anew.remove(id);
+                self.answers_the_last(topic, *epoch, common)?;
                 self.confirmed(*id, topic, *epoch, common)
             }
             Fact::Told(Told::Rejected { id, topic, epoch }) => {
                 self.after_authentication(*epoch, common)?;
                 *self.rejected.entry(topic.clone()).or_default() += 1;
                 self.settled.entry(*epoch).or_default().insert(*id, false);
+                Ok(())
+            }
+            Fact::Told(Told::Gap { topics, cause: GapCause::Sequence { .. }, .. }) => {
+                self.anew.extend(topics.iter().map(|(id, _)| *id));
                 Ok(())
             }
             Fact::Told(Told::Online { epoch, .. }) => self.online(*epoch, common),
@@ -82,6 +94,7 @@ impl Topics {
             }
             Fact::Told(Told::Lost { epoch, .. }) => {
                 self.settled.retain(|settled, _| settled > epoch);
+                self.anew.clear();
                 self.requests.clear();
                 Ok(())
             }
@@ -131,7 +144,9 @@ impl Topics {
                 }
             }
             // One that is urgent goes before subscriptions that wait for a limit.
-            Did::Request { id, epoch: Some(epoch), urgent, .. } if !urgent || common.terms.limited.is_none() => {
+            Did::Request { id, epoch: Some(epoch), urgent, .. }
+                if !urgent || common.terms.limited.is_none() =>
+            {
                 self.requests.insert(*id, (common.now, *epoch));
             }
             _ => {}
@@ -193,7 +208,7 @@ impl Topics {
             // Where the answer came too late, the topic was told rejected, and is asked for again. Whoever does not listen is told later.
             let rejected = self.rejected.get(topic).copied().unwrap_or_default();
             let again = self.again.entry(topic.to_owned()).or_default();
-            if stands && !common.terms.tracked && common.awake_from(before.at) {
+            if stands && common.awake_from(before.at) {
                 *again += 1;
                 if *again > rejected {
                     return Err(format!(
@@ -244,7 +259,9 @@ impl Topics {
         };
         self.after_authentication(epoch, common)?;
         if common.terms.authenticates.is_some() && !self.authenticated.contains(conn) {
-            return Err(format!("epoch {epoch} came online, but on connection {conn} it did not authenticate"));
+            return Err(format!(
+                "epoch {epoch} came online, but on connection {conn} it did not authenticate"
+            ));
         }
         let settled = self.settled.get(&epoch);
         for (id, held) in &self.held {
@@ -283,10 +300,25 @@ impl Topics {
         }
     }
 
+    /// A confirmation answers what was asked last, not something before that was given up since.
+    fn answers_the_last(&self, topic: &str, epoch: u64, common: &Common) -> Verdict {
+        // Whoever is told at once is told of the newest connection; who is not may be told when it has been asked for anew.
+        if !common.awake_from(common.now.saturating_sub(common.terms.slack)) {
+            return Ok(());
+        }
+        let newest = common.upgraded.last_key_value().map(|(conn, _)| conn);
+        let conn = common.conn_of.get(&epoch).or(newest);
+        match conn.and_then(|conn| self.asked.get(conn)).and_then(|asks| asks.get(topic)) {
+            Some(Asked { at, acked, .. }) if acked.is_none_or(|acked| acked < *at) => Err(format!(
+                "{topic} was told confirmed, but what was asked at {at:?} is not answered; the last answer was to {acked:?}"
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// An answer came to what was asked `made` then: all that was subscribed or unsubscribed before is known to the venue.
     fn agree(&self, made: Duration, epoch: u64, common: &Common) -> Verdict {
-        let Some(conn) = common.conn_of.get(&epoch).filter(|_| self.changed < made && !common.terms.tracked)
-        else {
+        let Some(conn) = common.conn_of.get(&epoch).filter(|_| self.changed < made) else {
             return Ok(());
         };
         let none = BTreeMap::new();
@@ -294,7 +326,10 @@ impl Topics {
         for (id, held) in &self.held {
             let confirmed = self.settled.get(&epoch).and_then(|settled| settled.get(id)) == Some(&true);
             let standing = asks.get(&held.topic).map(|asked| asked.standing);
-            if confirmed && !matches!(standing, Some(Standing::Granted | Standing::Forgotten)) {
+            if confirmed
+                && !self.anew.contains(id)
+                && !matches!(standing, Some(Standing::Granted | Standing::Forgotten))
+            {
                 return Err(format!(
                     "{} is confirmed in epoch {epoch}, but at the venue it is {standing:?}",
                     held.topic

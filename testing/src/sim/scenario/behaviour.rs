@@ -78,10 +78,11 @@ pub(super) fn behaviour(dice: &mut Dice, mut venue: Venue, rules: &Rules, length
     if dice.chance(150 * wild) {
         venue = venue.slow_auth(300, dice.time(millis(1), secs(40)));
     }
-    if dice.chance(100 * wild) {
-        venue = venue.skips(50);
+    let numbers = if rules.tracked { 400 } else { 100 * wild };
+    if dice.chance(numbers) {
+        venue = venue.skips(u32::try_from(dice.between(5, 100)).unwrap_or(50));
     }
-    if dice.chance(100 * wild) {
+    if dice.chance(numbers) {
         venue = venue.duplicates(50);
     }
     if dice.chance(80 * wild) {

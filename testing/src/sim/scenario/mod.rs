@@ -140,4 +140,3 @@ fn brief(fact: &Fact) -> String {
         fact => format!("{fact:?}"),
     }
 }
-

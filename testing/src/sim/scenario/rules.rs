@@ -52,7 +52,11 @@ impl Rules {
         let spans = [window.map(|(_, per, _)| per), credits.map(|(_, per)| per)];
         terms.limited = spans.into_iter().flatten().max().map(|per| per + margin);
         let authentication = dice.chance(300).then(|| Authentication {
-            wrong_until: if dice.chance(100) { dice.time(Duration::ZERO, length / 2) } else { Duration::ZERO },
+            wrong_until: if dice.chance(200) {
+                dice.time(Duration::ZERO, length / 2)
+            } else {
+                Duration::ZERO
+            },
             insists: dice.chance(800),
         });
         terms.authenticates = authentication.map(|auth| auth.wrong_until);

@@ -64,4 +64,3 @@ pub(super) fn configuration(
             .fragment_size(sizes[1])
     }
 }
-
