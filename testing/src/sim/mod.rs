@@ -23,7 +23,9 @@ pub use dice::Dice;
 pub use log::{Fault, Log};
 pub use net::{Faults, Net};
 pub use runner::{Outcome, Simulation, Stats};
-pub use scenario::{Features, Report, Scenario, features, simulate};
+#[cfg(feature = "mutants")]
+pub use scenario::simulate_with;
+pub use scenario::{Report, Scenario, simulate};
 pub use script::{Plan, Script};
 
 use everwire_core::{Clock, OwnedEvent, Session};

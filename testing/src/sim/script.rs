@@ -29,6 +29,8 @@ pub struct Plan {
     pub reconnects: bool,
     /// Bytes of the longest message.
     pub longest: usize,
+    /// `Config::queue_timeout`: how long a message may wait for a limit.
+    pub queue_timeout: Duration,
     /// After this nothing is done any more but look, and close.
     pub busy_until: Duration,
     /// When the session is closed, if it is.
@@ -143,8 +145,14 @@ impl Script {
         };
         let message =
             if self.dice.chance(200) { Message::Binary(text.as_bytes()) } else { Message::Text(&text) };
-        if let Ok(id) = session.send(message, SendOptions::default(), instant(now)) {
-            self.see(now, Fact::Did(Did::Send { id: id.as_u64(), text, epoch }));
+        let urgent = self.dice.chance(150);
+        let timeout =
+            self.dice.chance(300).then(|| self.dice.time(Duration::from_millis(1), Duration::from_secs(20)));
+        let mut options = SendOptions::default().priority(urgent);
+        options.timeout = timeout;
+        if let Ok(id) = session.send(message, options, instant(now)) {
+            let expires = now + timeout.unwrap_or(self.plan.queue_timeout);
+            self.see(now, Fact::Did(Did::Send { id: id.as_u64(), text, epoch, urgent, expires }));
         }
     }
 
@@ -162,7 +170,13 @@ impl Script {
             _ => OnDisconnect::Resend,
         };
         let timeout = self.dice.time(Duration::from_millis(100), Duration::from_secs(30));
-        let options = RequestOptions { timeout: Some(timeout), on_disconnect, ..RequestOptions::default() };
+        let urgent = self.dice.chance(150);
+        let options = RequestOptions {
+            timeout: Some(timeout),
+            on_disconnect,
+            priority: urgent,
+            ..RequestOptions::default()
+        };
         let epoch = Self::epoch(session, now);
         let request = Request::new(method).params(&params);
         if let Ok(id) = session.request(request, options, instant(now)) {
@@ -172,7 +186,8 @@ impl Script {
             }
             let (id, method) = (id.as_u64(), method.to_owned());
             let deadline = now + timeout;
-            self.see(now, Fact::Did(Did::Request { id, method, params, on_disconnect, deadline, epoch }));
+            let made = Did::Request { id, method, params, on_disconnect, deadline, epoch, urgent };
+            self.see(now, Fact::Did(made));
         }
     }
 

@@ -43,7 +43,10 @@ impl Attempts {
                 self.refused = Some((*status, *retry_after));
                 Ok(())
             }
-            Fact::Venue(conn, Saw::Closing { blame: Blame::Limit, .. }) if common.terms.limited => {
+            // A network that holds things back for a while makes a crowd of what was well spaced: nobody can know.
+            Fact::Venue(conn, Saw::Closing { blame: Blame::Limit, .. })
+                if common.terms.limited.is_some() && common.terms.reliable.is_some() =>
+            {
                 Err(format!("connection {conn} sent more than the venue's limit"))
             }
             Fact::Told(Told::Lost { cause, retry_at, .. }) => {
@@ -173,7 +176,7 @@ impl Attempts {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{at, broken, broken_with, fine, told, venue};
+    use super::super::tests::{at, broken, broken_with, fine, fine_with, told, venue};
     use super::super::{Look, Terms};
     use super::*;
 
@@ -217,7 +220,10 @@ mod tests {
         broken("but the venue said", [refused(8), look(1), failed(cause, at(1) + Duration::from_secs(7))]);
         let closed = |code, wait| {
             let (cause, retry_at) = (Cause::Closed(code), Some(at(0) + wait));
-            [look(0), told(Told::Lost { epoch: 1, cause, retry_at, not_sent: (1, 1), cut: None })]
+            [
+                look(0),
+                told(Told::Lost { epoch: 1, cause, retry_at, not_sent: (1, 1), waiting: vec![], cut: None }),
+            ]
         };
         broken("wants 10s", closed(1008, millis(400)));
         fine(closed(1008, Duration::from_secs(10)));
@@ -239,7 +245,14 @@ mod tests {
     fn reconnects_on_demand_do_not_wait() {
         let lost = |retry_at| {
             let cause = Cause::Reconnect;
-            told(Told::Lost { epoch: 1, cause, retry_at: Some(retry_at), not_sent: (1, 1), cut: None })
+            told(Told::Lost {
+                epoch: 1,
+                cause,
+                retry_at: Some(retry_at),
+                not_sent: (1, 1),
+                waiting: vec![],
+                cut: None,
+            })
         };
         let asked = || Fact::Did(Did::Reconnect);
         fine([look(0), asked(), lost(at(0))]);
@@ -262,6 +275,8 @@ mod tests {
     fn punished_for_too_much() {
         let punished = venue(1, Saw::Closing { code: 1008, blame: Blame::Limit });
         fine([punished.clone()]);
-        broken_with(Terms { limited: true, ..Terms::default() }, "venue's limit", [punished]);
+        let limited = || Terms { limited: Some(Duration::from_secs(1)), ..Terms::default() };
+        fine_with(limited(), [punished.clone()]);
+        broken_with(Terms { reliable: Some(Duration::ZERO), ..limited() }, "venue's limit", [punished]);
     }
 }

@@ -1,6 +1,7 @@
 //! Messages of the venue: each is told once, in order, and what is missing is told as a gap.
 
 use super::{Cause, Common, Data, Did, Fact, Saw, Told, Verdict};
+use everwire_core::GapCause;
 use std::collections::{BTreeMap, VecDeque};
 
 #[derive(Debug, Default)]
@@ -28,15 +29,32 @@ struct Held {
     reached: Option<(u64, u64)>,
     /// A gap was told since.
     gap: bool,
+    /// What a gap in the numbers said of them: which should have come, and which did.
+    hole: Option<(u64, u64)>,
+    /// Numbers are watched: the topic is in force, and has had a message since.
+    watched: Watched,
+}
+
+/// How far a topic's numbers are watched on a connection.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Watched {
+    /// It is not in force, or is made anew.
+    #[default]
+    No,
+    /// It is in force. Its first message may have any number.
+    Begins,
+    /// Each message follows on the one before.
+    Yes,
 }
 
 impl Delivery {
     pub(super) fn see(&mut self, fact: &Fact, common: &Common) -> Verdict {
+        if let Fact::Told(Told::Lost { .. }) = fact {
+            self.held.values_mut().for_each(|held| (held.watched, held.hole) = (Watched::No, None));
+        }
         match fact {
             Fact::Venue(conn, Saw::Sent { text, must }) => {
-                // With trackers, a session may resubscribe and drop what came twice.
-                let must = *must && !(common.terms.tracked && Data::parse(text).is_some());
-                self.under_way.entry(*conn).or_default().push_back(Sent { text: text.clone(), must });
+                self.under_way.entry(*conn).or_default().push_back(Sent { text: text.clone(), must: *must });
             }
             Fact::Venue(conn, Saw::Answered { text, .. }) => {
                 let sent = Sent { text: text.clone(), must: false };
@@ -59,20 +77,23 @@ impl Delivery {
                 }
             }
             Fact::Told(Told::Subscribed { id, epoch, .. }) => {
-                if let Some(held) = self.held.get_mut(id)
-                    && held.reached.is_none()
-                {
+                if let Some(held) = self.held.get_mut(id) {
+                    held.watched = Watched::Begins;
                     let after = self.granted.get(&held.topic).copied().unwrap_or(u64::MAX);
-                    held.reached = Some((*epoch, after));
+                    held.reached.get_or_insert((*epoch, after));
                 }
             }
-            Fact::Told(Told::Gap { topics, before, after, since, until }) => {
-                if before >= after || since > until {
+            Fact::Told(Told::Gap { topics, before, after, since, until, cause }) => {
+                let same = *cause != GapCause::Reconnect;
+                if (before == after) != same || before > after || since > until {
                     return Err(format!("a gap from epoch {before} to {after}, from {since:?} to {until:?}"));
                 }
                 for (id, _) in topics {
                     if let Some(held) = self.held.get_mut(id) {
                         held.gap = true;
+                        if let GapCause::Sequence { expected, got } = cause {
+                            held.found(*after, (*expected, *got), common)?;
+                        }
                     }
                 }
             }
@@ -118,13 +139,14 @@ impl Delivery {
         if let Some((reached, number)) = held.reached {
             let missing = data.number > number.saturating_add(1);
             // Within a connection the queue above misses nothing; what the venue skipped only a tracker can tell.
-            if missing && !held.gap && (reached != epoch || common.terms.tracked) {
+            if missing && !held.gap && (reached != epoch || held.watched == Watched::Yes) {
                 return Err(format!(
                     "silent loss: {} went from number {number} (epoch {reached}) to {} (epoch {epoch}) without a gap",
                     data.topic, data.number
                 ));
             }
         }
+        held.follow(epoch, data, common)?;
         (held.reached, held.gap) = (Some((epoch, data.number)), false);
         Ok(())
     }
@@ -141,6 +163,44 @@ impl Delivery {
             }
         }
         Err(format!("the venue never sent this on connection {conn}, or it was told before: {text}"))
+    }
+}
+
+impl Held {
+    /// A hole in the numbers was told: it must be where the messages so far ended. The topic is made anew, and until it is in force again its
+    /// numbers are not watched.
+    fn found(&mut self, epoch: u64, hole: (u64, u64), common: &Common) -> Verdict {
+        let follows = self.reached.is_some_and(|(reached, number)| reached == epoch && number + 1 == hole.0);
+        if !common.terms.tracked || self.watched != Watched::Yes || !follows || hole.1 <= hole.0 {
+            return Err(format!(
+                "a hole {hole:?} in the numbers of {} was told, but it is {self:?}",
+                self.topic
+            ));
+        }
+        (self.hole, self.watched) = (Some(hole), Watched::No);
+        Ok(())
+    }
+
+    /// A message comes: its number is that which the hole before it named, if there was one, and none that was told before.
+    fn follow(&mut self, epoch: u64, data: Data<'_>, common: &Common) -> Verdict {
+        if let Some((expected, got)) = self.hole.take()
+            && got != data.number
+        {
+            return Err(format!(
+                "the message behind the hole from {expected} to {got} of {} is {}",
+                self.topic, data.number
+            ));
+        }
+        if !common.terms.tracked || self.watched == Watched::No {
+            return Ok(());
+        }
+        if self.watched == Watched::Yes
+            && self.reached.is_some_and(|(reached, number)| reached == epoch && data.number <= number)
+        {
+            return Err(format!("{} of {} was told twice", data.number, self.topic));
+        }
+        self.watched = Watched::Yes;
+        Ok(())
     }
 }
 
@@ -165,11 +225,12 @@ mod tests {
 
     fn gap(id: u64) -> Fact {
         let (since, until) = (Duration::from_secs(1), Duration::from_secs(2));
-        told(Told::Gap { topics: vec![(id, "a".to_owned())], before: 1, after: 2, since, until })
+        let cause = GapCause::Reconnect;
+        told(Told::Gap { topics: vec![(id, "a".to_owned())], before: 1, after: 2, since, until, cause })
     }
 
     fn lost(epoch: u64, cause: Cause) -> Fact {
-        told(Told::Lost { epoch, cause, retry_at: None, not_sent: (1, 1), cut: None })
+        told(Told::Lost { epoch, cause, retry_at: None, not_sent: (1, 1), waiting: vec![], cut: None })
     }
 
     #[test]
@@ -253,9 +314,12 @@ mod tests {
 
     #[test]
     fn gaps_are_sound() {
-        let (since, until) = (Duration::from_secs(2), Duration::from_secs(1));
-        broken("a gap from", [told(Told::Gap { topics: vec![], before: 1, after: 2, since, until })]);
+        let (since, until, cause) = (Duration::from_secs(2), Duration::from_secs(1), GapCause::Reconnect);
+        broken(
+            "a gap from",
+            [told(Told::Gap { topics: vec![], before: 1, after: 2, since, until, cause: cause.clone() })],
+        );
         let (since, until) = (until, since);
-        broken("a gap from", [told(Told::Gap { topics: vec![], before: 2, after: 2, since, until })]);
+        broken("a gap from", [told(Told::Gap { topics: vec![], before: 2, after: 2, since, until, cause })]);
     }
 }

@@ -3,7 +3,8 @@
 use super::super::since_start;
 use everwire_core::ws::handshake::HandshakeError;
 use everwire_core::{
-    Error, OnDisconnect, OwnedEvent, OwnedOutcome, Session, State, SubscriptionState, Timeout, Unanswered,
+    Error, GapCause, OnDisconnect, OwnedEvent, OwnedOutcome, Session, State, SubscriptionState, Timeout,
+    Unanswered,
 };
 use std::time::{Duration, Instant, SystemTime};
 
@@ -30,6 +31,8 @@ pub enum Saw {
     Upgraded,
     /// The client authenticated, rightly or not.
     Authenticated { rightly: bool },
+    /// It told the client that it is authenticated.
+    Admitted,
     /// The client asked to subscribe to these, in one message.
     Asked { topics: Vec<String> },
     /// It said that this topic is subscribed to, to who asked at `asked`.
@@ -84,7 +87,9 @@ pub enum Blame {
 #[expect(missing_docs, reason = "the fields are as the texts of the variants say")]
 pub enum Did {
     /// Sent a message that no other has the text of, while `epoch` was online.
-    Send { id: u64, text: String, epoch: u64 },
+    ///
+    /// It may wait for a limit until `expires`; one that is `urgent` goes before those that are not.
+    Send { id: u64, text: String, epoch: u64, urgent: bool, expires: Duration },
     /// Made a request. `epoch` is the connection that it went out on at once; `None` if it has to wait for one.
     Request {
         id: u64,
@@ -93,6 +98,7 @@ pub enum Did {
         on_disconnect: OnDisconnect,
         deadline: Duration,
         epoch: Option<u64>,
+        urgent: bool,
     },
     /// Cancelled a request; `found` if it was unsettled.
     Cancel { id: u64, found: bool },
@@ -145,6 +151,16 @@ pub enum Told {
         after: u64,
         since: Duration,
         until: Duration,
+        cause: GapCause,
+    },
+    Authenticated {
+        epoch: u64,
+    },
+    Expired {
+        id: u64,
+    },
+    Pressure {
+        waiting: usize,
     },
     Pong {
         rtt: Duration,
@@ -155,6 +171,7 @@ pub enum Told {
         cause: Cause,
         retry_at: Option<Duration>,
         not_sent: (u64, u64),
+        waiting: Vec<u64>,
         cut: Option<u64>,
     },
     AttemptFailed {
@@ -269,7 +286,11 @@ impl From<&OwnedEvent> for Told {
                 after: gap.after.as_u64(),
                 since: since_start(gap.since),
                 until: since_start(gap.until),
+                cause: gap.cause.clone(),
             },
+            OwnedEvent::Authenticated { epoch } => Self::Authenticated { epoch: epoch.as_u64() },
+            OwnedEvent::Expired { id } => Self::Expired { id: id.as_u64() },
+            OwnedEvent::Pressure { waiting, .. } => Self::Pressure { waiting: *waiting },
             OwnedEvent::Pong { rtt, .. } => Self::Pong { rtt: *rtt },
             OwnedEvent::Writable => Self::Writable,
             OwnedEvent::Lost { epoch, error, retry_at, unsent } => Self::Lost {
@@ -277,6 +298,7 @@ impl From<&OwnedEvent> for Told {
                 cause: error.into(),
                 retry_at: retry_at.map(since_start),
                 not_sent: (unsent.not_sent.start.as_u64(), unsent.not_sent.end.as_u64()),
+                waiting: unsent.waiting.iter().map(|id| id.as_u64()).collect(),
                 cut: unsent.cut.map(|id| id.as_u64()),
             },
             OwnedEvent::AttemptFailed { failures, error, retry_at } => Self::AttemptFailed {

@@ -26,6 +26,19 @@ struct End {
     closing: Option<u16>,
     left: bool,
     frozen: bool,
+    /// When the client authenticated, and when it was told so; whether that was wrong.
+    asked: Option<Duration>,
+    admitted: Option<Duration>,
+    refused: bool,
+}
+
+impl End {
+    /// The answer to the authentication was not there in time, as far as can be told from where it was given.
+    fn is_slow(&self, common: &Common) -> bool {
+        let due = self.asked.map(|asked| asked + common.terms.request_timeout);
+        let under_way = common.terms.reliable.unwrap_or_default() * 2;
+        due.is_some_and(|due| self.admitted.is_none_or(|admitted| admitted + under_way >= due))
+    }
 }
 
 impl Life {
@@ -68,15 +81,23 @@ impl Life {
             Saw::Closing { code, blame } => {
                 end.closing = Some(*code);
                 match blame {
-                    Blame::Heartbeat if common.terms.heartbeats && common.terms.reliable.is_some() => {
+                    Blame::Heartbeat
+                        if common.terms.reliable.is_some()
+                            && common.terms.heartbeats.is_some_and(|within| {
+                                // What waits behind an event that the user does not take is not read.
+                                common.awake_from(common.now.saturating_sub(within))
+                            }) =>
+                    {
                         return Err(format!("connection {conn} did not answer a heartbeat in time"));
                     }
-                    Blame::Authentication if common.terms.authenticates => {
+                    Blame::Authentication if common.terms.authenticates.is_some() && !end.refused => {
                         return Err(format!("connection {conn} did not authenticate as it had to"));
                     }
                     _ => {}
                 }
             }
+            Saw::Authenticated { rightly } => (end.asked, end.refused) = (Some(common.now), !rightly),
+            Saw::Admitted => end.admitted = Some(common.now),
             Saw::Left => end.left = true,
             Saw::Froze => end.frozen = true,
             Saw::Fault { what } => {
@@ -106,6 +127,8 @@ impl Life {
             Cause::Disconnected if reliable && !end.left => {
                 Err(format!("epoch {epoch} was told to have broken, but nobody broke connection {conn}"))
             }
+            // Its answer came too late, or not at all.
+            Cause::Timeout(Timeout::Authentication) if end.is_slow(common) => Ok(()),
             Cause::Timeout(_) if reliable && !end.frozen && !end.left && end.closing.is_none() => {
                 Err(format!("epoch {epoch} was given up, but connection {conn} lives"))
             }
@@ -133,7 +156,9 @@ impl Life {
         self.end_in_time(common)?;
         let Some(interval) = common.terms.ping_interval else { return Ok(()) };
         // Nobody is pinged, or judged, while the user does not listen.
-        let pinged = self.changed.saturating_add(interval).max(common.awake_since);
+        let held = common.terms.limited.unwrap_or_default();
+        // A ping may have to wait for a limit, and so may what went before it.
+        let pinged = self.changed.saturating_add(interval).max(common.awake_since).saturating_add(held * 2);
         let bound = pinged.saturating_add(common.terms.pong_timeout);
         if open && common.is_late(bound + common.terms.slack) {
             return Err(format!("nothing has arrived since {:?}, and that is not noticed", self.changed));
@@ -193,7 +218,7 @@ mod tests {
     }
 
     fn lost(cause: Cause) -> Fact {
-        told(Told::Lost { epoch: 1, cause, retry_at: None, not_sent: (1, 1), cut: None })
+        told(Told::Lost { epoch: 1, cause, retry_at: None, not_sent: (1, 1), waiting: vec![], cut: None })
     }
 
     fn begun() -> Vec<Fact> {
@@ -247,8 +272,8 @@ mod tests {
     fn faults_of_the_client() {
         broken("broke the protocol", [venue(1, Saw::Fault { what: "no mask".to_owned() })]);
         let terms = || Terms {
-            authenticates: true,
-            heartbeats: true,
+            authenticates: Some(Duration::ZERO),
+            heartbeats: Some(Duration::from_secs(1)),
             reliable: Some(Duration::ZERO),
             ..Terms::default()
         };

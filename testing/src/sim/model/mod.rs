@@ -43,14 +43,16 @@ pub struct Terms {
     pub request_timeout: Duration,
     /// `Config::close_timeout`.
     pub close_timeout: Duration,
-    /// The protocol authenticates.
-    pub authenticates: bool,
+    /// `Config::queue_timeout`.
+    pub queue_timeout: Duration,
+    /// The protocol authenticates; until then with what is wrong.
+    pub authenticates: Option<Duration>,
     /// The protocol watches sequence numbers: skips are gaps, duplicates are kept from the user.
     pub tracked: bool,
-    /// The session was told the venue's limits: to be punished for too much is its fault.
-    pub limited: bool,
-    /// The protocol answers heartbeats.
-    pub heartbeats: bool,
+    /// The session was told the venue's limits: what it sends may have to wait. All of a limit comes back in this time, or less.
+    pub limited: Option<Duration>,
+    /// The protocol answers heartbeats, which is to be done within this time.
+    pub heartbeats: Option<Duration>,
     /// The network only delays: it loses nothing, and stalls nothing for longer than this. Whatever ends a connection is the venue's doing or
     /// the client's. `None`: it may do anything.
     pub reliable: Option<Duration>,
@@ -68,10 +70,11 @@ impl Default for Terms {
             pong_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(30),
             close_timeout: Duration::from_secs(5),
-            authenticates: false,
+            queue_timeout: Duration::from_secs(30),
+            authenticates: None,
             tracked: false,
-            limited: false,
-            heartbeats: false,
+            limited: None,
+            heartbeats: None,
             reliable: None,
             slack: Duration::from_secs(2),
         }

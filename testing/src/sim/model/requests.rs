@@ -11,6 +11,8 @@ pub(super) struct Requests {
     all: BTreeMap<u64, Made>,
     /// Those that are not settled.
     open: BTreeSet<u64>,
+    /// The last of an epoch that arrived in it, of each lane.
+    last: BTreeMap<(u64, bool), u64>,
 }
 
 #[derive(Debug)]
@@ -21,6 +23,8 @@ struct Made {
     deadline: Duration,
     /// The connection that it went out on at once.
     epoch: Option<u64>,
+    /// It goes before those that are not.
+    urgent: bool,
     cancelled: Option<Duration>,
     /// The connections that it arrived on.
     arrived: Vec<u64>,
@@ -31,13 +35,14 @@ struct Made {
 impl Requests {
     pub(super) fn see(&mut self, fact: &Fact, common: &Common) -> Verdict {
         match fact {
-            Fact::Did(Did::Request { id, method, params, on_disconnect, deadline, epoch }) => {
+            Fact::Did(Did::Request { id, method, params, on_disconnect, deadline, epoch, urgent }) => {
                 let made = Made {
                     method: method.clone(),
                     params: params.clone(),
                     on_disconnect: *on_disconnect,
                     deadline: *deadline,
                     epoch: *epoch,
+                    urgent: *urgent && common.terms.limited.is_some(),
                     cancelled: None,
                     arrived: Vec::new(),
                     answered: false,
@@ -105,6 +110,13 @@ impl Requests {
             ));
         }
         made.arrived.push(conn);
+        // Those of one lane go out in the order in which they were made, unless they had to wait for the connection.
+        if let Some(epoch) = made.epoch.filter(|epoch| common.epoch_of.get(&conn) == Some(epoch)) {
+            let last = self.last.insert((epoch, made.urgent), id);
+            if let Some(last) = last.filter(|last| *last > id) {
+                return Err(format!("request {id} arrived after the later {last}"));
+            }
+        }
         if let (OnDisconnect::Fail, Some(epoch), Some(of)) =
             (made.on_disconnect, made.epoch, common.epoch_of.get(&conn))
             && epoch != *of
@@ -206,6 +218,7 @@ mod tests {
             on_disconnect,
             deadline: at(20),
             epoch: Some(1),
+            urgent: false,
         })
     }
 
@@ -230,7 +243,14 @@ mod tests {
     }
 
     fn lost() -> Fact {
-        told(Told::Lost { epoch: 1, cause: Cause::Disconnected, retry_at: None, not_sent: (1, 1), cut: None })
+        told(Told::Lost {
+            epoch: 1,
+            cause: Cause::Disconnected,
+            retry_at: None,
+            not_sent: (1, 1),
+            waiting: vec![],
+            cut: None,
+        })
     }
 
     fn look() -> Fact {
@@ -257,6 +277,7 @@ mod tests {
             on_disconnect: OnDisconnect::Hold,
             deadline: at(20),
             epoch: None,
+            urgent: false,
         });
         let closed = response(2, Answer::SentUnknown(Unanswered::Closed));
         broken("but it is", [held.clone(), Fact::Did(Did::Close), closed.clone()]);

@@ -1,6 +1,7 @@
 //! Subscriptions: each is asked for once on each connection, settled before `Online`, and ended when nobody holds it.
 
 use super::{Answer, Common, Did, Fact, Saw, Told, Verdict};
+use everwire_core::GapCause;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -12,9 +13,15 @@ pub(super) struct Topics {
     changed: Duration,
     /// What the venue was asked on each connection.
     asked: BTreeMap<u64, BTreeMap<String, Asked>>,
+    /// Connections that authenticated, and those that did rightly.
+    tried: BTreeSet<u64>,
     authenticated: BTreeSet<u64>,
+    /// Epochs of which it was told.
+    admitted: BTreeSet<u64>,
     /// Confirmed or rejected: which, in which epoch.
     settled: BTreeMap<u64, BTreeMap<u64, bool>>,
+    /// Subscriptions that are being made anew, for a hole in their numbers: between their end and their new beginning they are not in force.
+    anew: BTreeSet<u64>,
     /// How often each topic was told rejected, and how often it was asked for again without having been refused.
     rejected: BTreeMap<String, u32>,
     again: BTreeMap<String, u32>,
@@ -53,13 +60,31 @@ impl Topics {
         match fact {
             Fact::Did(did) => self.did(did, common),
             Fact::Venue(conn, saw) => self.venue(*conn, saw, common),
+            Fact::Told(Told::Authenticated { epoch }) => {
+                let once = self.admitted.insert(*epoch);
+                if !once
+                    || common.terms.authenticates.is_none()
+                    || common.lost.is_some_and(|(lost, _)| lost >= *epoch)
+                {
+                    return Err(format!("epoch {epoch} was told authenticated, out of place"));
+                }
+                Ok(())
+            }
             Fact::Told(Told::Subscribed { id, topic, epoch }) => {
+                self.after_authentication(*epoch, common)?;
                 self.settled.entry(*epoch).or_default().insert(*id, true);
+                self.anew.remove(id);
+                self.answers_the_last(topic, *epoch, common)?;
                 self.confirmed(*id, topic, *epoch, common)
             }
             Fact::Told(Told::Rejected { id, topic, epoch }) => {
+                self.after_authentication(*epoch, common)?;
                 *self.rejected.entry(topic.clone()).or_default() += 1;
                 self.settled.entry(*epoch).or_default().insert(*id, false);
+                Ok(())
+            }
+            Fact::Told(Told::Gap { topics, cause: GapCause::Sequence { .. }, .. }) => {
+                self.anew.extend(topics.iter().map(|(id, _)| *id));
                 Ok(())
             }
             Fact::Told(Told::Online { epoch, .. }) => self.online(*epoch, common),
@@ -69,11 +94,18 @@ impl Topics {
             }
             Fact::Told(Told::Lost { epoch, .. }) => {
                 self.settled.retain(|settled, _| settled > epoch);
+                self.anew.clear();
                 self.requests.clear();
                 Ok(())
             }
             _ => Ok(()),
         }
+    }
+
+    fn after_authentication(&self, epoch: u64, common: &Common) -> Verdict {
+        let told = common.terms.authenticates.is_none() || self.admitted.contains(&epoch);
+        let of_it = || format!("epoch {epoch} came that far without being told authenticated");
+        if told { Ok(()) } else { Err(of_it()) }
     }
 
     fn did(&mut self, did: &Did, common: &Common) -> Verdict {
@@ -111,7 +143,10 @@ impl Topics {
                     }
                 }
             }
-            Did::Request { id, epoch: Some(epoch), .. } => {
+            // One that is urgent goes before subscriptions that wait for a limit.
+            Did::Request { id, epoch: Some(epoch), urgent, .. }
+                if !urgent || common.terms.limited.is_none() =>
+            {
                 self.requests.insert(*id, (common.now, *epoch));
             }
             _ => {}
@@ -122,15 +157,21 @@ impl Topics {
     fn venue(&mut self, conn: u64, saw: &Saw, common: &Common) -> Verdict {
         match saw {
             Saw::Authenticated { rightly } => {
-                if !rightly || !self.authenticated.insert(conn) {
+                // The client knows of the connection no earlier than the venue.
+                let wrong_until = common.terms.authenticates.unwrap_or_default();
+                let may_be_wrong = common.upgraded.get(&conn).is_some_and(|at| *at < wrong_until);
+                if !self.tried.insert(conn) || (!rightly && !may_be_wrong) {
                     return Err(format!("connection {conn} authenticated twice or wrongly"));
+                }
+                if *rightly {
+                    self.authenticated.insert(conn);
                 }
                 if self.asked.contains_key(&conn) {
                     return Err(format!("connection {conn} authenticated after it had subscribed"));
                 }
             }
             Saw::Asked { topics } => {
-                if common.terms.authenticates && !self.authenticated.contains(&conn) {
+                if common.terms.authenticates.is_some() && !self.authenticated.contains(&conn) {
                     return Err(format!("connection {conn} subscribed before it authenticated"));
                 }
                 for topic in topics {
@@ -167,7 +208,7 @@ impl Topics {
             // Where the answer came too late, the topic was told rejected, and is asked for again. Whoever does not listen is told later.
             let rejected = self.rejected.get(topic).copied().unwrap_or_default();
             let again = self.again.entry(topic.to_owned()).or_default();
-            if stands && !common.terms.tracked && common.awake_from(before.at) {
+            if stands && common.awake_from(before.at) {
                 *again += 1;
                 if *again > rejected {
                     return Err(format!(
@@ -191,7 +232,7 @@ impl Topics {
 
     /// The user's traffic reached the venue: whatever had to go before it must have been there.
     fn traffic(&self, conn: u64, common: &Common) -> Verdict {
-        if common.terms.authenticates && !self.authenticated.contains(&conn) {
+        if common.terms.authenticates.is_some() && !self.authenticated.contains(&conn) {
             return Err(format!("the user's traffic came on connection {conn} before it authenticated"));
         }
         let Some(upgraded) = common.upgraded.get(&conn) else { return Ok(()) };
@@ -216,6 +257,12 @@ impl Topics {
         let Some(upgraded) = common.upgraded.get(conn) else {
             return Err(format!("epoch {epoch} came online over connection {conn} without a handshake"));
         };
+        self.after_authentication(epoch, common)?;
+        if common.terms.authenticates.is_some() && !self.authenticated.contains(conn) {
+            return Err(format!(
+                "epoch {epoch} came online, but on connection {conn} it did not authenticate"
+            ));
+        }
         let settled = self.settled.get(&epoch);
         for (id, held) in &self.held {
             if held.made < *upgraded && settled.is_none_or(|settled| !settled.contains_key(id)) {
@@ -253,10 +300,25 @@ impl Topics {
         }
     }
 
+    /// A confirmation answers what was asked last, not something before that was given up since.
+    fn answers_the_last(&self, topic: &str, epoch: u64, common: &Common) -> Verdict {
+        // Whoever is told at once is told of the newest connection; who is not may be told when it has been asked for anew.
+        if !common.awake_from(common.now.saturating_sub(common.terms.slack)) {
+            return Ok(());
+        }
+        let newest = common.upgraded.last_key_value().map(|(conn, _)| conn);
+        let conn = common.conn_of.get(&epoch).or(newest);
+        match conn.and_then(|conn| self.asked.get(conn)).and_then(|asks| asks.get(topic)) {
+            Some(Asked { at, acked, .. }) if acked.is_none_or(|acked| acked < *at) => Err(format!(
+                "{topic} was told confirmed, but what was asked at {at:?} is not answered; the last answer was to {acked:?}"
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// An answer came to what was asked `made` then: all that was subscribed or unsubscribed before is known to the venue.
     fn agree(&self, made: Duration, epoch: u64, common: &Common) -> Verdict {
-        let Some(conn) = common.conn_of.get(&epoch).filter(|_| self.changed < made && !common.terms.tracked)
-        else {
+        let Some(conn) = common.conn_of.get(&epoch).filter(|_| self.changed < made) else {
             return Ok(());
         };
         let none = BTreeMap::new();
@@ -264,7 +326,10 @@ impl Topics {
         for (id, held) in &self.held {
             let confirmed = self.settled.get(&epoch).and_then(|settled| settled.get(id)) == Some(&true);
             let standing = asks.get(&held.topic).map(|asked| asked.standing);
-            if confirmed && !matches!(standing, Some(Standing::Granted | Standing::Forgotten)) {
+            if confirmed
+                && !self.anew.contains(id)
+                && !matches!(standing, Some(Standing::Granted | Standing::Forgotten))
+            {
                 return Err(format!(
                     "{} is confirmed in epoch {epoch}, but at the venue it is {standing:?}",
                     held.topic
@@ -332,6 +397,7 @@ mod tests {
             on_disconnect: OnDisconnect::Fail,
             deadline: Duration::from_secs(1000),
             epoch: Some(1),
+            urgent: false,
         })
     }
 
@@ -413,6 +479,7 @@ mod tests {
             on_disconnect: OnDisconnect::Hold,
             deadline: Duration::from_secs(1000),
             epoch: None,
+            urgent: false,
         });
         let history = [made, subscribe(1, "a"), venue(1, Saw::Upgraded)];
         broken("before a was restored", history.clone().into_iter().chain([message()]));
@@ -421,7 +488,7 @@ mod tests {
 
     #[test]
     fn authentication_comes_first_and_once() {
-        let terms = || Terms { authenticates: true, ..Terms::default() };
+        let terms = || Terms { authenticates: Some(Duration::ZERO), ..Terms::default() };
         let auth = |rightly| venue(1, Saw::Authenticated { rightly });
         broken_with(terms(), "before it authenticated", [subscribe(1, "a"), asked(1, "a")]);
         broken_with(terms(), "before it authenticated", [request(9), exchange(9)[0].clone()]);

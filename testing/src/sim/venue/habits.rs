@@ -18,6 +18,7 @@ pub(super) struct Habits {
     pub(super) late_acks: (u32, Duration),
     pub(super) lost_acks: u32,
     pub(super) slow_answers: (u32, Duration),
+    pub(super) slow_auth: (u32, Duration),
     pub(super) skips: u32,
     pub(super) duplicates: u32,
     pub(super) notices: Option<Duration>,
@@ -54,6 +55,7 @@ impl Default for Habits {
             late_acks: (0, Duration::ZERO),
             lost_acks: 0,
             slow_answers: (0, Duration::ZERO),
+            slow_auth: (0, Duration::ZERO),
             skips: 0,
             duplicates: 0,
             notices: None,
@@ -152,6 +154,12 @@ impl Venue {
     /// Answers requests only after up to this time, and thus out of order.
     pub fn slow_answers(mut self, chance: u32, delay: Duration) -> Self {
         self.habits.slow_answers = (chance, delay);
+        self
+    }
+
+    /// Says that it took an authentication only after up to this time.
+    pub fn slow_auth(mut self, chance: u32, delay: Duration) -> Self {
+        self.habits.slow_auth = (chance, delay);
         self
     }
 

@@ -86,6 +86,8 @@ enum Task {
 enum Say {
     /// The answer to a request.
     Answer { id: u64, text: String },
+    /// The answer to an authentication that was right.
+    Admit { id: u64, text: String },
     /// The answer to a request to subscribe to these, which arrived then.
     Ack { id: u64, topics: Vec<String>, asked: Duration, text: String },
 }
@@ -166,6 +168,10 @@ impl Venue {
         }
         let (id, text) = match say {
             Say::Answer { id, text } => (id, text),
+            Say::Admit { id, text } => {
+                self.saw(conn, Saw::Admitted);
+                (id, text)
+            }
             Say::Ack { id, topics, asked, text } => {
                 for topic in topics {
                     self.saw(conn, Saw::Acked { topic, asked });
@@ -248,7 +254,8 @@ impl Venue {
             _ => false,
         };
         if counted && self.is_over_limit(conn) {
-            return self.close(conn, 1008, "too many messages", Blame::Limit);
+            // It has arrived all the same.
+            self.close(conn, 1008, "too many messages", Blame::Limit);
         }
         match heard {
             Heard::Upgrade(upgrade) => self.upgrade(conn, &upgrade),
