@@ -225,7 +225,10 @@ fn what_waits_to_be_sent_is_bounded() {
     for _ in 0..3 {
         h.s.request(Request::new("m"), RequestOptions::default(), h.now).unwrap();
     }
-    assert_eq!(h.s.request(Request::new("m"), RequestOptions::default(), h.now), Err(SendError::TooManyRequests));
+    assert_eq!(
+        h.s.request(Request::new("m"), RequestOptions::default(), h.now),
+        Err(SendError::TooManyRequests)
+    );
     h.s.close(CloseCode::Normal, "", h.now);
     assert_eq!(send(&mut h, "x"), Err(SendError::Closed));
 }

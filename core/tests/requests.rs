@@ -251,7 +251,10 @@ fn a_batch_cannot_be_made_of_what_cannot_be_said() {
     h.advance(secs(60));
     assert_eq!((wire(&h, 0).len(), h.told().len()), (0, 0), "none of them was made");
     let mut h = Harness::online(config().protocol(JsonRpc::new()).max_requests(3));
-    assert_eq!(h.s.request_batch(&[good; 4], RequestOptions::default(), h.now), Err(SendError::TooManyRequests));
+    assert_eq!(
+        h.s.request_batch(&[good; 4], RequestOptions::default(), h.now),
+        Err(SendError::TooManyRequests)
+    );
     assert_eq!(batch(&mut h, &["a", "b", "c"], OnDisconnect::Fail).len(), 3);
     assert_eq!(h.s.request(good, RequestOptions::default(), h.now), Err(SendError::TooManyRequests));
 }
@@ -547,7 +550,10 @@ fn very_many_are_settled_once_each_when_the_connection_is_lost() {
         let made = h.s.request(Request::new("m"), options(on_disconnect), h.now).unwrap();
         expected.insert(made, on_disconnect);
     }
-    assert_eq!(h.s.request(Request::new("m"), RequestOptions::default(), h.now), Err(SendError::TooManyRequests));
+    assert_eq!(
+        h.s.request(Request::new("m"), RequestOptions::default(), h.now),
+        Err(SendError::TooManyRequests)
+    );
     // The first half is written, a tenth of it answered.
     let half = h.s.queued() / 2;
     let id = h.conns[0].id;
