@@ -33,6 +33,8 @@ struct Held {
     hole: Option<(u64, u64)>,
     /// Numbers are watched: the topic is in force, and has had a message since.
     watched: Watched,
+    /// It was told what was missed while it was made anew.
+    renewed: bool,
 }
 
 /// How far a topic's numbers are watched on a connection.
@@ -45,6 +47,9 @@ enum Watched {
     Begins,
     /// Each message follows on the one before.
     Yes,
+    /// A hole was told, and it is to be made anew. Until it is ended its numbers are watched on, and from then on they are not: which of both a
+    /// message meets only the session knows. Once it is in force again, what was missed must have been told.
+    Stale,
 }
 
 impl Delivery {
@@ -78,7 +83,10 @@ impl Delivery {
             }
             Fact::Told(Told::Subscribed { id, epoch, .. }) => {
                 if let Some(held) = self.held.get_mut(id) {
-                    held.watched = Watched::Begins;
+                    if held.watched == Watched::Stale && !held.renewed {
+                        return Err(format!("{} was made anew, and what it missed was not told", held.topic));
+                    }
+                    (held.watched, held.renewed) = (Watched::Begins, false);
                     let after = self.granted.get(&held.topic).copied().unwrap_or(u64::MAX);
                     held.reached.get_or_insert((*epoch, after));
                 }
@@ -91,6 +99,7 @@ impl Delivery {
                 for (id, _) in topics {
                     if let Some(held) = self.held.get_mut(id) {
                         held.gap = true;
+                        held.renewed |= *cause == GapCause::Resync;
                         if let GapCause::Sequence { expected, got } = cause {
                             held.found(*after, (*expected, *got), common)?;
                         }
@@ -171,13 +180,14 @@ impl Held {
     /// numbers are not watched.
     fn found(&mut self, epoch: u64, hole: (u64, u64), common: &Common) -> Verdict {
         let follows = self.reached.is_some_and(|(reached, number)| reached == epoch && number + 1 == hole.0);
-        if !common.terms.tracked || self.watched != Watched::Yes || !follows || hole.1 <= hole.0 {
+        let watched = matches!(self.watched, Watched::Yes | Watched::Stale);
+        if !common.terms.tracked || !watched || !follows || hole.1 <= hole.0 {
             return Err(format!(
                 "a hole {hole:?} in the numbers of {} was told, but it is {self:?}",
                 self.topic
             ));
         }
-        (self.hole, self.watched) = (Some(hole), Watched::No);
+        (self.hole, self.watched) = (Some(hole), Watched::Stale);
         Ok(())
     }
 
@@ -191,7 +201,7 @@ impl Held {
                 self.topic, data.number
             ));
         }
-        if !common.terms.tracked || self.watched == Watched::No {
+        if !common.terms.tracked || matches!(self.watched, Watched::No | Watched::Stale) {
             return Ok(());
         }
         if self.watched == Watched::Yes
