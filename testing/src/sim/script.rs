@@ -5,8 +5,8 @@ use super::model::{Did, Fact, Look, Told, Witness};
 use super::venue::NO_SUCH;
 use super::{User, instant};
 use everwire_core::{
-    CloseCode, Message, OnDisconnect, OwnedEvent, Request, RequestId, RequestOptions, SendOptions, Session,
-    State, SubscribeOptions, SubscriptionId,
+    CloseCode, Epoch, Message, OnDisconnect, OwnedEvent, Request, RequestId, RequestOptions, SendOptions,
+    Session, State, SubscribeOptions, SubscriptionId, Watch,
 };
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -31,6 +31,8 @@ pub struct Plan {
     pub longest: usize,
     /// `Config::queue_timeout`: how long a message may wait for a limit.
     pub queue_timeout: Duration,
+    /// The watch that about half of the topics have.
+    pub watch: Option<Watch>,
     /// After this nothing is done any more but look, and close.
     pub busy_until: Duration,
     /// When the session is closed, if it is.
@@ -156,14 +158,10 @@ impl Script {
         }
     }
 
+    /// Makes a request, or several in one message.
     fn request(&mut self, session: &mut Session, now: Duration) {
-        let (a, b) = (self.dice.below(1000), self.dice.below(1000));
-        let (method, params) = match self.dice.below(10) {
-            0..4 => ("echo", format!(r#"{{"count":{},"list":[{a},"{b}"]}}"#, self.count)),
-            4..7 => ("add", format!("[{a},{b}]")),
-            7..9 => ("fail", "[]".to_owned()),
-            _ => ("never", "[]".to_owned()),
-        };
+        let count = if self.dice.chance(200) { 1 + self.dice.index(4) } else { 0 };
+        let calls: Vec<(&str, String)> = (0..count.max(1)).map(|_| self.call()).collect();
         let on_disconnect = match self.dice.below(3) {
             0 => OnDisconnect::Fail,
             1 => OnDisconnect::Hold,
@@ -178,16 +176,40 @@ impl Script {
             ..RequestOptions::default()
         };
         let epoch = Self::epoch(session, now);
-        let request = Request::new(method).params(&params);
-        if let Ok(id) = session.request(request, options, instant(now)) {
+        let requests: Vec<Request<'_>> =
+            calls.iter().map(|(method, params)| Request::new(method).params(params)).collect();
+        let made = match count {
+            0 => session.request(requests[0], options, instant(now)).map(|id| vec![id]),
+            _ => session.request_batch(&requests, options, instant(now)),
+        };
+        for (id, (method, params)) in made.unwrap_or_default().into_iter().zip(calls) {
             self.requests.push_back(id);
             if self.requests.len() > 20 {
                 self.requests.pop_front();
             }
-            let (id, method) = (id.as_u64(), method.to_owned());
-            let deadline = now + timeout;
+            let (id, method, deadline) = (id.as_u64(), method.to_owned(), now + timeout);
             let made = Did::Request { id, method, params, on_disconnect, deadline, epoch, urgent };
             self.see(now, Fact::Did(made));
+        }
+    }
+
+    /// Answers a request of the venue.
+    fn respond(&mut self, session: &mut Session, epoch: Epoch, id: &str, now: Duration) {
+        let result = format!("[{}]", self.count);
+        let Ok(sent) = session.respond(epoch, id, Ok(&result), instant(now)) else { return };
+        let text = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#);
+        let (epoch, expires) = (epoch.as_u64(), now + self.plan.queue_timeout);
+        self.see(now, Fact::Did(Did::Send { id: sent.as_u64(), text, epoch, urgent: false, expires }));
+    }
+
+    /// A method and its parameters.
+    fn call(&mut self) -> (&'static str, String) {
+        let (a, b) = (self.dice.below(1000), self.dice.below(1000));
+        match self.dice.below(10) {
+            0..4 => ("echo", format!(r#"{{"count":{},"list":[{a},"{b}"]}}"#, self.count)),
+            4..7 => ("add", format!("[{a},{b}]")),
+            7..9 => ("fail", "[]".to_owned()),
+            _ => ("never", "[]".to_owned()),
         }
     }
 
@@ -204,7 +226,9 @@ impl Script {
             true => format!("{NO_SUCH}{}", self.dice.below(2)),
             false => format!("t{}", self.dice.below(self.plan.topics)),
         };
-        let id = session.subscribe(name.as_str(), SubscribeOptions::default(), instant(now));
+        let mut options = SubscribeOptions::default().priority(u8::try_from(self.dice.below(3)).unwrap_or(0));
+        options.watch = self.plan.watch.filter(|_| self.dice.chance(500));
+        let id = session.subscribe(name.as_str(), options, instant(now));
         self.subscriptions.push(id);
         self.see(now, Fact::Did(Did::Subscribe { id: id.as_u64(), topic: name }));
     }
@@ -228,6 +252,11 @@ impl User for Script {
             self.look(session, now);
         }
         self.see(now, Fact::Told(Told::from(event)));
+        if let OwnedEvent::Request { id, epoch, .. } = event
+            && self.dice.chance(700)
+        {
+            self.respond(session, *epoch, id, now);
+        }
         // Many a user acts on what he is told.
         if matches!(event, OwnedEvent::Online { .. }) && self.dice.chance(300) && now < self.plan.busy_until {
             self.count += 1;

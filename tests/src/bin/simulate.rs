@@ -5,18 +5,22 @@
 //! cargo run --release -p everwire-tests --bin simulate -- --seed N [--verbose]
 //! ```
 //!
-//! It exits with 1 if a promise was broken, and names each seed with the command that runs it alone.
+//! It exits with 1 if a promise was broken, and names each seed with the command that runs it alone. A seed that does not come to its end is
+//! named too, and ends the program. With `--mutant NAME` a bug is planted in the session, to see what finds it.
 
-use everwire_testing::sim::{Report, simulate};
+use everwire_core::Mutant;
+use everwire_testing::sim::{Report, simulate_with};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc;
-use std::time::Duration;
+use std::sync::{Mutex, mpsc};
+use std::time::{Duration, Instant};
 
 /// Facts that are told of a single seed without `--verbose`.
 const LAST: usize = 60;
 /// Violations that are told in full.
 const TOLD: u64 = 20;
+/// A seed that takes longer than this hangs: one takes milliseconds, and this machine may have other things to do.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Default)]
 struct Arguments {
@@ -24,7 +28,11 @@ struct Arguments {
     from: u64,
     seed: Option<u64>,
     verbose: bool,
+    mutant: Option<Mutant>,
 }
+
+/// The seed that each thread is at, and since when.
+type Slot = Mutex<Option<(u64, Instant)>>;
 
 /// What is counted over all seeds.
 #[derive(Debug, Default)]
@@ -38,13 +46,24 @@ fn main() -> ExitCode {
     let arguments = match Arguments::parse(std::env::args().skip(1)) {
         Ok(arguments) => arguments,
         Err(why) => {
-            eprintln!("simulate: {why}\nusage: simulate [--seeds N] [--from N] | --seed N [--verbose]");
+            eprintln!(
+                "simulate: {why}\nusage: simulate [--seeds N] [--from N] [--mutant NAME] | --seed N [--verbose] [--mutant NAME]"
+            );
             return ExitCode::from(2);
         }
     };
+    let mutant = arguments.mutant;
     let sum = match arguments.seed {
-        Some(seed) => one(seed, arguments.verbose),
-        None => many(arguments.from, arguments.seeds),
+        Some(seed) => {
+            let keep = if arguments.verbose { usize::MAX } else { LAST };
+            many(seed, 1, |seed| {
+                let report = run(seed, keep, mutant);
+                report.log.iter().for_each(|line| println!("{line}"));
+                println!("{:?}", report.stats);
+                report
+            })
+        }
+        None => many(arguments.from, arguments.seeds, |seed| run(seed, 0, mutant)),
     };
     let seeds = if arguments.seed.is_some() { 1 } else { arguments.seeds };
     let days = sum.time.as_secs_f64() / 86_400.0;
@@ -55,28 +74,22 @@ fn main() -> ExitCode {
     if sum.violations == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn one(seed: u64, verbose: bool) -> Sum {
-    let report = simulate(seed, if verbose { usize::MAX } else { LAST });
-    report.log.iter().for_each(|line| println!("{line}"));
-    println!("{:?}", report.stats);
-    let mut sum = Sum::default();
-    sum.add(&report);
-    sum
-}
-
 /// Runs seeds on all cores. They are told in the order of their numbers, whichever thread is done first.
-fn many(from: u64, seeds: u64) -> Sum {
+fn many(from: u64, seeds: u64, run: impl Fn(u64) -> Report + Sync) -> Sum {
     let next = AtomicU64::new(0);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let slots: Vec<Slot> = (0..threads).map(|_| Slot::default()).collect();
     let mut sum = Sum::default();
     std::thread::scope(|scope| {
         let (done, reports) = mpsc::channel();
-        for _ in 0..threads {
-            let (done, next) = (done.clone(), &next);
+        for slot in &slots {
+            let (done, next, run) = (done.clone(), &next, &run);
             scope.spawn(move || {
                 loop {
                     let n = next.fetch_add(1, Ordering::Relaxed);
-                    if n >= seeds || done.send((n, run(from.wrapping_add(n)))).is_err() {
+                    let seed = from.wrapping_add(n);
+                    set(slot, (n < seeds).then(|| (seed, Instant::now())));
+                    if n >= seeds || done.send((n, run(seed))).is_err() {
                         break;
                     }
                 }
@@ -85,7 +98,16 @@ fn many(from: u64, seeds: u64) -> Sum {
         drop(done);
         let mut early = std::collections::BTreeMap::new();
         let mut due = 0;
-        for (n, report) in reports {
+        loop {
+            let (n, report) = match reports.recv_timeout(Duration::from_secs(1)) {
+                Ok(report) => report,
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    end_if_one_hangs(&slots);
+                    continue;
+                }
+                Err(mpsc::RecvTimeoutError::Disconnected) => break,
+            };
+            end_if_one_hangs(&slots);
             early.insert(n, report);
             while let Some(report) = early.remove(&due) {
                 sum.add(&report);
@@ -96,9 +118,26 @@ fn many(from: u64, seeds: u64) -> Sum {
     sum
 }
 
+fn set(slot: &Slot, at: Option<(u64, Instant)>) {
+    // What is in it is whole even if somebody panicked.
+    *slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = at;
+}
+
+/// A thread that is in an endless loop cannot be stopped: the program ends, and says why.
+fn end_if_one_hangs(slots: &[Slot]) {
+    for slot in slots {
+        let at = *slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some((seed, _)) = at.filter(|(_, since)| since.elapsed() > PATIENCE) {
+            println!("seed {seed}: hangs: it has not come to its end within {PATIENCE:?}");
+            println!("  cargo run --release -p everwire-tests --bin simulate -- --seed {seed} --verbose");
+            std::process::exit(1);
+        }
+    }
+}
+
 /// Runs a seed; a panic is a violation like any other.
-fn run(seed: u64) -> Report {
-    std::panic::catch_unwind(|| simulate(seed, 0)).unwrap_or_else(|panic| {
+fn run(seed: u64, keep: usize, mutant: Option<Mutant>) -> Report {
+    std::panic::catch_unwind(|| simulate_with(seed, keep, mutant)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
         Report::broken(seed, format!("panic: {}", text.unwrap_or_default()))
@@ -125,18 +164,25 @@ impl Arguments {
     fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
         let mut parsed = Self { seeds: 1000, ..Self::default() };
         while let Some(name) = arguments.next() {
-            let mut number = || {
-                let value = arguments.next().ok_or_else(|| format!("{name} wants a number"))?;
-                value.parse().map_err(|_| format!("{name} wants a number, not {value:?}"))
-            };
             match name.as_str() {
-                "--seeds" => parsed.seeds = number()?,
-                "--from" => parsed.from = number()?,
-                "--seed" => parsed.seed = Some(number()?),
+                "--seeds" => parsed.seeds = number(&name, arguments.next())?,
+                "--from" => parsed.from = number(&name, arguments.next())?,
+                "--seed" => parsed.seed = Some(number(&name, arguments.next())?),
+                "--mutant" => {
+                    let name = arguments.next().ok_or("--mutant wants a name")?;
+                    let named = |mutant: &Mutant| format!("{mutant:?}") == name;
+                    let all = || format!("{name:?} is none of {:?}", Mutant::ALL);
+                    parsed.mutant = Some(Mutant::ALL.into_iter().find(named).ok_or_else(all)?);
+                }
                 "--verbose" => parsed.verbose = true,
                 _ => return Err(format!("{name:?} is no option")),
             }
         }
         Ok(parsed)
     }
+}
+
+fn number(name: &str, value: Option<String>) -> Result<u64, String> {
+    let value = value.ok_or_else(|| format!("{name} wants a number"))?;
+    value.parse().map_err(|_| format!("{name} wants a number, not {value:?}"))
 }

@@ -1,7 +1,7 @@
 //! Messages of the venue: each is told once, in order, and what is missing is told as a gap.
 
 use super::{Cause, Common, Data, Did, Fact, Saw, Told, Verdict};
-use everwire_core::GapCause;
+use everwire_core::{GapCause, Step};
 use std::collections::{BTreeMap, VecDeque};
 
 #[derive(Debug, Default)]
@@ -105,6 +105,10 @@ impl Delivery {
                         }
                     }
                 }
+            }
+            Fact::Told(Told::Stale { id, step: Step::Resubscribe }) => {
+                let silent = |(held, _): &(&u64, &mut Held)| id.is_none_or(|id| id == **held);
+                self.held.iter_mut().filter(silent).for_each(|(_, held)| held.watched = Watched::No);
             }
             Fact::Told(Told::Message { epoch, text, subscription }) => {
                 return self.message(*epoch, text, *subscription, common);

@@ -3,8 +3,8 @@
 use super::super::since_start;
 use everwire_core::ws::handshake::HandshakeError;
 use everwire_core::{
-    Error, GapCause, OnDisconnect, OwnedEvent, OwnedOutcome, Session, State, SubscriptionState, Timeout,
-    Unanswered,
+    Error, GapCause, OnDisconnect, OwnedEvent, OwnedOutcome, Session, State, Step, SubscriptionState,
+    Timeout, Unanswered,
 };
 use std::time::{Duration, Instant, SystemTime};
 
@@ -162,6 +162,15 @@ pub enum Told {
     Pressure {
         waiting: usize,
     },
+    /// `id` is `None` for the whole connection.
+    Stale {
+        id: Option<u64>,
+        step: Step,
+    },
+    Request {
+        epoch: u64,
+        id: String,
+    },
     Pong {
         rtt: Duration,
     },
@@ -289,6 +298,10 @@ impl From<&OwnedEvent> for Told {
                 cause: gap.cause.clone(),
             },
             OwnedEvent::Authenticated { epoch } => Self::Authenticated { epoch: epoch.as_u64() },
+            OwnedEvent::Stale { subscription, step, .. } => {
+                Self::Stale { id: subscription.as_ref().map(|(id, _)| id.as_u64()), step: *step }
+            }
+            OwnedEvent::Request { epoch, id, .. } => Self::Request { epoch: epoch.as_u64(), id: id.clone() },
             OwnedEvent::Expired { id } => Self::Expired { id: id.as_u64() },
             OwnedEvent::Pressure { waiting, .. } => Self::Pressure { waiting: *waiting },
             OwnedEvent::Pong { rtt, .. } => Self::Pong { rtt: *rtt },

@@ -1,7 +1,7 @@
 //! Life and death: dead peers are noticed, living ones are not given up, states follow on each other, the end is told once.
 
 use super::{Blame, Cause, Common, Did, Fact, Look, Saw, Told, Verdict};
-use everwire_core::{State, Timeout};
+use everwire_core::{State, Step, Timeout};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -35,6 +35,10 @@ struct End {
 impl End {
     /// The answer to the authentication was not there in time, as far as can be told from where it was given.
     fn is_slow(&self, common: &Common) -> bool {
+        // While the user does not listen nothing is read, and the time goes on: the answer may wait in the socket when it is over.
+        if self.asked.is_some_and(|asked| !common.awake_from(asked)) {
+            return true;
+        }
         let due = self.asked.map(|asked| asked + common.terms.request_timeout);
         let under_way = common.terms.reliable.unwrap_or_default() * 2;
         due.is_some_and(|due| self.admitted.is_none_or(|admitted| admitted + under_way >= due))
@@ -46,6 +50,9 @@ impl Life {
         match fact {
             Fact::Look(look) => return self.look(look, common),
             Fact::Venue(conn, saw) => return self.venue(*conn, saw, common),
+            Fact::Told(Told::Stale { step, .. }) if common.terms.watch.is_none_or(|most| *step > most) => {
+                return Err(format!("{step:?} was told, but watches go to {:?}", common.terms.watch));
+            }
             Fact::Did(Did::Reconnect) => self.reconnects = true,
             Fact::Did(Did::Close) => _ = self.closed_at.get_or_insert(common.now),
             Fact::Told(Told::Lost { epoch, cause, .. }) => {
@@ -129,6 +136,12 @@ impl Life {
             }
             // Its answer came too late, or not at all.
             Cause::Timeout(Timeout::Authentication) if end.is_slow(common) => Ok(()),
+            Cause::Timeout(Timeout::Data) => match common.terms.watch {
+                Some(Step::Reconnect) => Ok(()),
+                step => {
+                    Err(format!("epoch {epoch} was given up for a lack of data, but watches go to {step:?}"))
+                }
+            },
             Cause::Timeout(_) if reliable && !end.frozen && !end.left && end.closing.is_none() => {
                 Err(format!("epoch {epoch} was given up, but connection {conn} lives"))
             }

@@ -18,7 +18,7 @@ pub use fact::{Answer, Blame, Cause, Did, Fact, Look, Saw, Told};
 
 use attempts::Attempts;
 use delivery::Delivery;
-use everwire_core::State;
+use everwire_core::{State, Step};
 use life::Life;
 use messages::Messages;
 use requests::Requests;
@@ -53,6 +53,8 @@ pub struct Terms {
     pub limited: Option<Duration>,
     /// The protocol answers heartbeats, which is to be done within this time.
     pub heartbeats: Option<Duration>,
+    /// How far watches go, of which there are some; `None` if there are none.
+    pub watch: Option<Step>,
     /// The network only delays: it loses nothing, and stalls nothing for longer than this. Whatever ends a connection is the venue's doing or
     /// the client's. `None`: it may do anything.
     pub reliable: Option<Duration>,
@@ -75,6 +77,7 @@ impl Default for Terms {
             tracked: false,
             limited: None,
             heartbeats: None,
+            watch: None,
             reliable: None,
             slack: Duration::from_secs(2),
         }
@@ -257,6 +260,12 @@ impl Common {
                         if let Some(conn) = connection_in(text) {
                             self.bind(*epoch, conn)?;
                         }
+                    }
+                    Told::Request { epoch, id } => {
+                        // The venue names the connection in the id.
+                        let conn =
+                            id.trim_start_matches('"').split('-').next().and_then(|conn| conn.parse().ok());
+                        conn.map_or(Ok(()), |conn| self.bind(*epoch, conn))?;
                     }
                     Told::Lost { epoch, .. } => {
                         if self.lost.is_some_and(|(last, _)| last >= *epoch) {

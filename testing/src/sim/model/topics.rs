@@ -1,7 +1,7 @@
 //! Subscriptions: each is asked for once on each connection, settled before `Online`, and ended when nobody holds it.
 
 use super::{Answer, Common, Did, Fact, Saw, Told, Verdict};
-use everwire_core::GapCause;
+use everwire_core::{GapCause, Step};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub(super) struct Topics {
     admitted: BTreeSet<u64>,
     /// Confirmed or rejected: which, in which epoch.
     settled: BTreeMap<u64, BTreeMap<u64, bool>>,
-    /// Subscriptions that are being made anew, for a hole in their numbers: between their end and their new beginning they are not in force.
+    /// Subscriptions that are being made anew, for a hole in their numbers or for their silence: between their end and their new beginning they are not in force.
     anew: BTreeSet<u64>,
     /// How often each topic was told rejected, and how often it was asked for again without having been refused.
     rejected: BTreeMap<String, u32>,
@@ -85,6 +85,11 @@ impl Topics {
             }
             Fact::Told(Told::Gap { topics, cause: GapCause::Sequence { .. }, .. }) => {
                 self.anew.extend(topics.iter().map(|(id, _)| *id));
+                Ok(())
+            }
+            Fact::Told(Told::Stale { id, step: Step::Resubscribe }) => {
+                let silent = self.held.keys().filter(|held| id.is_none_or(|id| id == **held));
+                self.anew.extend(silent);
                 Ok(())
             }
             Fact::Told(Told::Online { epoch, .. }) => self.online(*epoch, common),

@@ -87,6 +87,7 @@ impl Scenario {
             pauses: dice.chance(400),
             reconnects: dice.chance(400),
             queue_timeout: terms.queue_timeout,
+            watch: rules.topic_watch,
             longest: if dice.chance(200) { 300_000 } else { 5_000 },
             busy_until: length - length / 8,
             close_at: match dice.below(10) {

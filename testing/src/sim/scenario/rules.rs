@@ -6,7 +6,7 @@ use super::super::start;
 use super::super::venue::Venue;
 use super::{millis, secs};
 use everwire_core::protocol::{Fault, Traffic};
-use everwire_core::{JsonRpc, Limit, Recovery, Sequence, SequenceRule};
+use everwire_core::{JsonRpc, Limit, Recovery, Sequence, SequenceRule, Step, Watch};
 use std::time::Duration;
 
 /// Rules hold for the whole run: to keep to them is the session's part.
@@ -22,6 +22,9 @@ pub(super) struct Rules {
     heartbeats: Option<(Duration, Duration)>,
     /// The protocol says how messages are numbered.
     pub(super) tracked: bool,
+    /// The watch over the whole connection, and that over some of the topics.
+    pub(super) watch: Option<Watch>,
+    pub(super) topic_watch: Option<Watch>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -65,7 +68,14 @@ impl Rules {
         terms.heartbeats = heartbeats.map(|(_, within)| within);
         let tracked = dice.chance(300);
         terms.tracked = tracked;
-        Self { window, credits, margin, authentication, heartbeats, tracked }
+        terms.watch =
+            dice.chance(300).then(|| [Step::Probe, Step::Resubscribe, Step::Reconnect][dice.index(3)]);
+        let mut watch = |chance| {
+            let (watched, after) = (dice.chance(chance), dice.time(secs(2), secs(40)));
+            terms.watch.filter(|_| watched).map(|step| Watch::after(after).up_to(step))
+        };
+        let (watch, topic_watch) = (watch(500), watch(700));
+        Self { window, credits, margin, authentication, heartbeats, tracked, watch, topic_watch }
     }
 
     /// How often the venue may ping: pongs go before everything else, and must leave something of the window to the rest.

@@ -41,7 +41,7 @@ pub(super) fn configuration(
         terms.close_timeout = dice.time(secs(1), secs(5));
     }
     terms.queue_timeout = dice.time(secs(1), secs(30));
-    let (terms, protocol) = (terms.clone(), rules.protocol());
+    let (terms, protocol, watch) = (terms.clone(), rules.protocol(), rules.watch);
     let queue = [(1024, 1 << 20), (1024, 1 << 20), (5, 2000), (0, 0)][dice.index(4)];
     let batch = [1, 2, 3, 100][dice.index(4)];
     let send_buffer = if dice.chance(300) { 4096 } else { 4 << 20 };
@@ -58,6 +58,7 @@ pub(super) fn configuration(
             .request_timeout(terms.request_timeout)
             .close_timeout(terms.close_timeout)
             .send_buffer(send_buffer)
+            .data_watch(watch)
             .queue(queue.0, queue.1)
             .queue_timeout(terms.queue_timeout)
             .recv_buffer(sizes[0])

@@ -1,7 +1,7 @@
 //! What a venue makes of the texts that a client sends.
 
 use super::super::model::{Blame, Saw};
-use super::{NO_SUCH, Say, Venue};
+use super::{NO_SUCH, Say, Venue, ws};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -58,10 +58,13 @@ impl Venue {
             }
         }
         answers.reverse();
+        if answers.is_empty() || self.speaker(conn).is_none() {
+            return;
+        }
         let texts: Vec<&str> = answers.iter().map(|(_, text)| text.as_str()).collect();
-        if !texts.is_empty() {
-            let text = format!("[{}]", texts.join(","));
-            self.tell(conn, text, false);
+        self.send(conn, ws::text(&format!("[{}]", texts.join(","))));
+        for (id, text) in answers {
+            self.saw(conn, Saw::Answered { id, text });
         }
     }
 
