@@ -518,3 +518,38 @@ fn watches_do_not_outlive_the_users_close() {
         assert_eq!(brief(&mut h), ["closed None"]);
     });
 }
+
+#[test]
+fn an_answer_that_was_not_read_while_the_user_was_busy_counts() {
+    let mut h = Harness::online(config().ping_interval(secs(20)).pong_timeout(secs(10)));
+    h.advance(secs(20));
+    h.flush(0);
+    let ping = h.frames(0).pop().expect("a ping");
+    assert_eq!(ping.0, FIN | PING);
+    // A message comes before the pong, and the user looks at it until the pong is overdue. Nothing is read meanwhile.
+    h.takes = false;
+    assert_eq!(h.feed_silently(0, &text("slow")), text("slow").len());
+    h.now += secs(12);
+    h.s.handle_timeout(h.now);
+    assert_eq!(h.run(), Stop::Event);
+    assert_eq!(h.feed_silently(0, &frame(FIN | PONG, &ping.1)), 0);
+    h.takes = true;
+    let stop = h.run();
+    assert!(matches!(stop, Stop::Wait(Some(at)) if at == h.now + millis(1)), "{stop:?}");
+    h.feed(0, &frame(FIN | PONG, &ping.1));
+    h.advance(secs(1));
+    assert!(matches!(&h.told()[..], [OwnedEvent::Message { .. }, OwnedEvent::Pong { .. }]));
+    // If none had come, it would have been dead now.
+    h.advance(secs(7));
+    h.flush(0);
+    assert_eq!(h.frames(0).pop().expect("a ping").0, FIN | PING);
+    h.takes = false;
+    h.feed_silently(0, &text("slow"));
+    h.now += secs(12);
+    h.run();
+    h.takes = true;
+    h.run();
+    h.advance(millis(1));
+    let told = h.told();
+    assert!(matches!(&told[..], [OwnedEvent::Message { .. }, OwnedEvent::Lost { .. }]), "{told:?}");
+}

@@ -35,8 +35,6 @@ pub struct Driver {
     timer: Option<Pin<Box<Sleep>>>,
     /// Read again only after I/O: many messages come of one read.
     now: Instant,
-    /// The user looked at an event for long: what arrived meanwhile is read before anybody is judged by the time.
-    late: bool,
     lease: Option<Lease>,
 }
 
@@ -65,7 +63,6 @@ impl Driver {
             endpoint: None,
             timer: None,
             now,
-            late: false,
             lease: None,
         })
     }
@@ -107,7 +104,7 @@ impl Driver {
         let lease = self.lease.take();
         // Messages come many of one read; anything else may have been looked at for long.
         if !lease.as_ref().is_some_and(|lease| matches!(lease.event(), Event::Message { .. })) {
-            (self.now, self.late) = (clock(), true);
+            self.now = clock();
         }
         if let Some(lease) = lease {
             self.shared.lock().session.give_back(lease);
@@ -153,9 +150,6 @@ impl Driver {
 
     /// `None`: the provider is to be asked.
     fn drive(&mut self, cx: &mut Context<'_>, inner: &mut Inner, held: bool) -> Option<Poll<()>> {
-        if std::mem::take(&mut self.late) {
-            self.poll_io(cx, &mut inner.session);
-        }
         loop {
             let session = &mut inner.session;
             match session.poll_output(self.now) {

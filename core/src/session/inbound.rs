@@ -42,6 +42,9 @@ impl Session {
         let link = &mut self.links[index];
         match inbound {
             Inbound::Message(kind, at) => {
+                if self.seen == self.stats.messages_received && !self.told_since {
+                    self.told_at = now;
+                }
                 self.stats.messages_received += 1;
                 self.last_message = now;
                 self.announced = if self.inspects && kind == Kind::Text {
@@ -52,6 +55,7 @@ impl Session {
                 };
             }
             Inbound::Chunk { kind, at, last } => {
+                self.told_since = true;
                 self.stats.messages_received += u64::from(last);
                 self.last_message = now;
                 self.data_came(now);

@@ -178,6 +178,15 @@ pub struct Session {
     told: Option<Queued>,
     /// What was parsed already, but has to wait for events that go before it.
     postponed: Announced,
+    /// An event that is no message was told since the last `Wait`.
+    told_since: bool,
+    /// How many messages had been received then: another number says that some were told since.
+    seen: u64,
+    /// When the first event since then was told.
+    told_at: Instant,
+    /// Somebody took his time with an event, and more may have arrived than was read: until when, at the latest, reading goes before timers, and how many
+    /// bytes had been received when that was asked for last.
+    backlog: Option<(Instant, u64)>,
     /// A message that is several, of which not all were looked at.
     batch: Option<Batch>,
     /// Scratch for encoding protocol messages.
@@ -311,6 +320,10 @@ impl Session {
             announced: Announced::Nothing,
             told: None,
             postponed: Announced::Nothing,
+            told_since: false,
+            told_at: start.instant,
+            seen: 0,
+            backlog: None,
             batch: None,
             text: String::new(),
             closing: false,
@@ -335,6 +348,7 @@ impl Session {
             let inbound = if link.receiver.has_input() { link.receiver.poll() } else { Ok(None) };
             match inbound {
                 Ok(None) if self.wake_known && self.wake.is_none_or(|at| at > now) => {
+                    self.seen = self.stats.messages_received;
                     return Output::Wait(self.wake);
                 }
                 Ok(None) => {}
@@ -349,10 +363,19 @@ impl Session {
     /// Announces a message of the only connection.
     #[inline]
     fn announce(&mut self, kind: Kind, at: Place, now: Instant) -> Output {
+        self.note_told(now);
         self.stats.messages_received += 1;
         (self.last_data, self.last_message) = (now, now);
         self.announced = Announced::Message { link: 0, kind, at, subscription: None };
         Output::Event
+    }
+
+    /// An event is told: if it is the first since the last `Wait`, this is when.
+    #[inline]
+    fn note_told(&mut self, now: Instant) {
+        if self.seen == self.stats.messages_received && !self.told_since {
+            self.told_at = now;
+        }
     }
 
     fn poll_slow(&mut self, now: Instant) -> Output {
@@ -369,6 +392,8 @@ impl Session {
             }
             if !self.events.is_empty() {
                 self.announced = Announced::Queued;
+                self.note_told(now);
+                self.told_since = true;
                 continue;
             }
             if self.postponed != Announced::Nothing {
@@ -387,8 +412,12 @@ impl Session {
             }
             self.links.iter_mut().for_each(|link| link.check_stall(now));
             match self.deadline() {
-                Some(due) if due <= now => self.run_timers(now),
+                Some(due) if due <= now => match self.read_first(now) {
+                    Some(soon) => return Output::Wait(Some(soon)),
+                    None => self.run_timers(now),
+                },
                 due => {
+                    (self.told_since, self.seen) = (false, self.stats.messages_received);
                     (self.wake, self.wake_known) = (due, true);
                     self.calm = self.is_calm();
                     return Output::Wait(due);

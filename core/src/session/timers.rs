@@ -2,7 +2,7 @@
 
 use super::link::Link;
 use super::{Announced, Session};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 impl Session {
     /// Earliest moment at which `handle_timeout` has something to do. `Output::Wait` gives the same; this is for a driver that goes
@@ -31,6 +31,27 @@ impl Session {
         let waits = [self.requests.deadline(), self.outbox.deadline(), watches];
         [self.retry_at, self.stable_at, attempt].into_iter().chain(waits).flatten()
     }
+
+    /// Nobody is judged by the time while his answer may lie in the socket: if an event was looked at for long, what arrived meanwhile is to
+    /// be read before timers run. When to look again; `None` if all is read, or was tried for long enough.
+    pub(super) fn read_first(&mut self, now: Instant) -> Option<Instant> {
+        let told = std::mem::take(&mut self.told_since) || self.seen != self.stats.messages_received;
+        self.seen = self.stats.messages_received;
+        if told && now > self.told_at && self.current.is_some() {
+            self.backlog = Some((now + Self::CATCH_UP, u64::MAX));
+        }
+        let (until, before) = self.backlog?;
+        let received = self.stats.bytes_received;
+        if now >= until || before == received {
+            self.backlog = None;
+            return None;
+        }
+        self.backlog = Some((until, received));
+        Some(now + Duration::from_millis(1))
+    }
+
+    /// Timers do not wait for longer than this for a peer that sends all the time.
+    const CATCH_UP: Duration = Duration::from_secs(1);
 
     /// Deals with what is due. Only when all that arrived is parsed and told: a pong, an answer or a close frame may be among it.
     pub(super) fn run_timers(&mut self, now: Instant) {

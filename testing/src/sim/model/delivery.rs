@@ -99,7 +99,8 @@ impl Delivery {
                 for (id, _) in topics {
                     if let Some(held) = self.held.get_mut(id) {
                         held.gap = true;
-                        held.renewed |= *cause == GapCause::Resync;
+                        held.renewed |=
+                            !matches!(cause, GapCause::Sequence { .. } | GapCause::Corrupt { .. });
                         if let GapCause::Sequence { expected, got } = cause {
                             held.found(*after, (*expected, *got), common)?;
                         }
@@ -108,7 +109,11 @@ impl Delivery {
             }
             Fact::Told(Told::Stale { id, step: Step::Resubscribe }) => {
                 let silent = |(held, _): &(&u64, &mut Held)| id.is_none_or(|id| id == **held);
-                self.held.iter_mut().filter(silent).for_each(|(_, held)| held.watched = Watched::No);
+                for (_, held) in self.held.iter_mut().filter(silent) {
+                    if held.watched != Watched::No {
+                        held.watched = Watched::Stale;
+                    }
+                }
             }
             Fact::Told(Told::Message { epoch, text, subscription }) => {
                 return self.message(*epoch, text, *subscription, common);
