@@ -85,7 +85,7 @@ use latency::Timings;
 use lease::Queued;
 use limiter::Limiter;
 use link::Link;
-use liveness::Heartbeat;
+use liveness::{Heartbeat, TICK};
 use outbox::Outbox;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -192,6 +192,10 @@ pub struct Session {
     /// What the last `Wait` said, as long as it is `wake_known` that nothing but new bytes has come since.
     wake: Option<Instant>,
     wake_known: bool,
+    /// When the event was announced that is not taken, or that was taken last, if there was no `Wait` since: nothing is read from then on.
+    unread_since: Option<Instant>,
+    /// What is due has been put off once for that.
+    put_off: bool,
     /// The user wants another connection, once all that arrived on this one is told.
     renew: bool,
 }
@@ -317,6 +321,8 @@ impl Session {
             calm: false,
             wake: None,
             wake_known: false,
+            unread_since: None,
+            put_off: false,
             renew: false,
         })
     }
@@ -335,6 +341,7 @@ impl Session {
             let inbound = if link.receiver.has_input() { link.receiver.poll() } else { Ok(None) };
             match inbound {
                 Ok(None) if self.wake_known && self.wake.is_none_or(|at| at > now) => {
+                    self.unread_since = None;
                     return Output::Wait(self.wake);
                 }
                 Ok(None) => {}
@@ -351,6 +358,7 @@ impl Session {
     fn announce(&mut self, kind: Kind, at: Place, now: Instant) -> Output {
         self.stats.messages_received += 1;
         (self.last_data, self.last_message) = (now, now);
+        self.unread_since = Some(now);
         self.announced = Announced::Message { link: 0, kind, at, subscription: None };
         Output::Event
     }
@@ -365,6 +373,7 @@ impl Session {
                 // The user takes his time. What he and others send meanwhile must go out all the same.
                 self.links.iter_mut().for_each(Link::encrypt);
                 self.calm = self.is_calm();
+                self.unread_since.get_or_insert(now);
                 return Output::Event;
             }
             if !self.events.is_empty() {
@@ -386,9 +395,16 @@ impl Session {
                 continue;
             }
             self.links.iter_mut().for_each(|link| link.check_stall(now));
+            let was_blind = self.unread_since.take().is_some_and(|since| since < now);
             match self.deadline() {
-                Some(due) if due <= now => self.run_timers(now),
+                Some(due) if due <= now && (!was_blind || self.put_off) => {
+                    self.put_off = false;
+                    self.run_timers(now);
+                }
                 due => {
+                    // While the user took his time nothing was read. What came meanwhile is looked at before anybody is given up for silence.
+                    self.put_off = due.is_some_and(|due| due <= now);
+                    let due = if self.put_off { now.checked_add(TICK) } else { due };
                     (self.wake, self.wake_known) = (due, true);
                     self.calm = self.is_calm();
                     return Output::Wait(due);
