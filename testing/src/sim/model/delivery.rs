@@ -47,7 +47,7 @@ enum Watched {
     Begins,
     /// Each message follows on the one before.
     Yes,
-    /// A hole was told, and it is to be made anew. Until it is ended its numbers are watched on, and from then on they are not: which of both a
+    /// A hole or silence was told, and it is to be made anew. Until it is ended its numbers are watched on, and from then on they are not: which of both a
     /// message meets only the session knows. Once it is in force again, what was missed must have been told.
     Stale,
 }
@@ -99,7 +99,7 @@ impl Delivery {
                 for (id, _) in topics {
                     if let Some(held) = self.held.get_mut(id) {
                         held.gap = true;
-                        held.renewed |= *cause == GapCause::Resync;
+                        held.renewed |= matches!(cause, GapCause::Resync | GapCause::Silence);
                         if let GapCause::Sequence { expected, got } = cause {
                             held.found(*after, (*expected, *got), common)?;
                         }
@@ -108,7 +108,12 @@ impl Delivery {
             }
             Fact::Told(Told::Stale { id, step: Step::Resubscribe }) => {
                 let silent = |(held, _): &(&u64, &mut Held)| id.is_none_or(|id| id == **held);
-                self.held.iter_mut().filter(silent).for_each(|(_, held)| held.watched = Watched::No);
+                for (_, held) in self.held.iter_mut().filter(silent) {
+                    // One that is not in force is asked for anyway.
+                    if matches!(held.watched, Watched::Begins | Watched::Yes) {
+                        held.watched = Watched::Stale;
+                    }
+                }
             }
             Fact::Told(Told::Message { epoch, text, subscription }) => {
                 return self.message(*epoch, text, *subscription, common);
