@@ -47,7 +47,7 @@ enum Watched {
     Begins,
     /// Each message follows on the one before.
     Yes,
-    /// A hole was told, and it is to be made anew. Until it is ended its numbers are watched on, and from then on they are not: which of both a
+    /// A hole or silence was told, and it is to be made anew. Until it is ended its numbers are watched on, and from then on they are not: which of both a
     /// message meets only the session knows. Once it is in force again, what was missed must have been told.
     Stale,
 }

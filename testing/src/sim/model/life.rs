@@ -35,10 +35,6 @@ struct End {
 impl End {
     /// The answer to the authentication was not there in time, as far as can be told from where it was given.
     fn is_slow(&self, common: &Common) -> bool {
-        // While the user does not listen nothing is read, and the time goes on: the answer may wait in the socket when it is over.
-        if self.asked.is_some_and(|asked| !common.awake_from(asked)) {
-            return true;
-        }
         let due = self.asked.map(|asked| asked + common.terms.request_timeout);
         let under_way = common.terms.reliable.unwrap_or_default() * 2;
         due.is_some_and(|due| self.admitted.is_none_or(|admitted| admitted + under_way >= due))

@@ -445,12 +445,17 @@ mod tests {
     fn confirmations_come_from_the_venue() {
         let mut history = in_force();
         history.remove(4);
-        broken("did not say so", history);
+        broken("is not answered", history);
         // The answer to what was asked for a subscription that is over.
         let mut history = in_force();
         history.extend([unsubscribe(1, true), dropped(1, "a"), subscribe(2, "a"), asked(1, "a")]);
         history.extend([granted(1, "a"), subscribed(2, "a", 1)]);
-        broken("by an answer to what arrived", history.clone());
+        broken("is not answered", history.clone());
+        // He was not told at once: then at least it must not be older than the subscription.
+        let late = Fact::Did(Did::Slept { since: Duration::ZERO });
+        let mut unheard = history.clone();
+        unheard.insert(12, late);
+        broken("by an answer to what arrived", unheard);
         history.insert(12, acked(1, "a", 10));
         fine(history);
     }

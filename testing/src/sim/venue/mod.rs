@@ -9,7 +9,7 @@ mod habits;
 mod market;
 mod rpc;
 
-pub(in crate::sim) use rpc::answer;
+pub(in crate::sim) use rpc::{NO_CREDITS, answer};
 
 pub use habits::{CLOSE_CODES, NO_SUCH};
 

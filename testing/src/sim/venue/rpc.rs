@@ -9,6 +9,9 @@ use std::time::Duration;
 pub(super) const HEARTBEAT: &str =
     r#"{"jsonrpc":"2.0","method":"heartbeat","params":{"type":"test_request"}}"#;
 
+/// The error of a call that there were no credits for.
+pub(in crate::sim) const NO_CREDITS: i64 = 10028;
+
 /// A call of the client.
 struct Call {
     id: u64,
@@ -100,7 +103,7 @@ impl Venue {
             return None;
         }
         if !self.pays(conn) {
-            self.say_now(conn, error(id, 10028, "too_many_requests"));
+            self.say_now(conn, error(id, NO_CREDITS, "too_many_requests"));
             self.close(conn, 1008, "no credits", Blame::Limit);
             return None;
         }
