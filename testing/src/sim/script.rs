@@ -194,7 +194,7 @@ impl Script {
     }
 
     /// Answers a request of the venue.
-    fn respond(&mut self, session: &mut Session, epoch: Epoch, id: &str, now: Duration) {
+    fn respond(&self, session: &mut Session, epoch: Epoch, id: &str, now: Duration) {
         let result = format!("[{}]", self.count);
         let Ok(sent) = session.respond(epoch, id, Ok(&result), instant(now)) else { return };
         let text = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#);

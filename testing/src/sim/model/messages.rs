@@ -158,7 +158,7 @@ impl Messages {
         if let Some(arrived) = whole.iter().find(|id| !open(id)) {
             return Err(format!("message {arrived} was told not sent, but it arrived"));
         }
-        let mut told = whole.clone();
+        let mut told = whole;
         told.extend(cut);
         // What is not sent holds back all that was to come behind it.
         for lane in &sent.open {
