@@ -31,7 +31,7 @@ use std::time::{Duration, SystemTime};
 /// The rest is off until it is asked for: authentication, heartbeats, limits, what errors mean, sequence numbers. A venue that has them all:
 ///
 /// ```
-/// use everwire_core::{JsonRpc, Recovery, Sequence, protocol::Fault};
+/// use everwire_core::{JsonRpc, Recovery, Sequence, SequenceRule, protocol::Fault};
 /// use std::time::Duration;
 ///
 /// let token = "from a safe place";
@@ -44,13 +44,17 @@ use std::time::{Duration, SystemTime};
 ///         (_, Some(error)) if error.code == 13009 => Some(Recovery::Reauthenticate),
 ///         _ => None,
 ///     })
+///     .notice("maintenance", |_params| Some(Recovery::Reconnect))
 ///     .sequence(|topic, params| {
 ///         if !topic.starts_with("book.") {
 ///             return None;
 ///         }
-///         let id = params.split_once("\"change_id\":")?.1.split([',', '}']).next()?.trim().parse().ok()?;
-///         Some(Sequence { first: id, last: id, previous: None, snapshot: params.contains("\"snapshot\"") })
-///     });
+///         let number = |key: &str| params.split_once(key)?.1.split([',', '}']).next()?.trim().parse().ok();
+///         let id = number("\"change_id\":")?;
+///         let snapshot = params.contains("\"snapshot\"");
+///         Some(Sequence { first: id, last: id, previous: number("\"prev_change_id\":"), snapshot })
+///     })
+///     .tracker(|topic| topic.name().starts_with("book.").then(|| SequenceRule::PreviousId.tracker()));
 /// assert!(!format!("{protocol:?}").contains("safe place"));
 /// ```
 ///
@@ -74,6 +78,7 @@ pub struct JsonRpc {
     authentication: Option<Authentication>,
     heartbeat: Option<Heartbeat>,
     server_heartbeat: Option<ServerHeartbeat>,
+    notice: Option<Notices>,
     limits: Vec<Limit>,
     cost: Option<Hook<Cost>>,
     recovery: Option<Hook<Judge>>,
@@ -92,6 +97,7 @@ impl Default for JsonRpc {
             authentication: None,
             heartbeat: None,
             server_heartbeat: None,
+            notice: None,
             limits: Vec::new(),
             cost: None,
             recovery: None,
@@ -182,6 +188,17 @@ impl JsonRpc {
         self
     }
 
+    /// Takes notifications with this method for what the server says about the connection, such as that it will go down: they are told as
+    /// [`Event::Notice`](crate::Event::Notice). `judge` is given their parameters as JSON text (empty if there are none) and says what the session is to
+    /// do then; `None` is nothing. Default: there are none.
+    pub fn notice(
+        self,
+        method: impl Into<String>,
+        judge: impl Fn(&str) -> Option<Recovery> + Send + Sync + 'static,
+    ) -> Self {
+        Self { notice: Some(Notices { method: method.into(), judge: Hook::new(Arc::new(judge)) }), ..self }
+    }
+
     /// What sending something costs under the limit of that name. Default 1 each.
     pub fn cost(self, cost: impl Fn(&str, Traffic<'_>) -> u32 + Send + Sync + 'static) -> Self {
         Self { cost: Some(Hook::new(Arc::new(cost))), ..self }
@@ -221,8 +238,15 @@ impl JsonRpc {
 
     fn notification<'m>(&self, text: &'m str, envelope: &Envelope<'m>) -> Inbound<'m> {
         let Envelope { topic, params, .. } = *envelope;
-        if self.server_heartbeat.is_some() || self.acks.is_some() {
+        if self.server_heartbeat.is_some() || self.acks.is_some() || self.notice.is_some() {
             let name = envelope.method.flatten();
+            if let Some(Notices { method, judge }) = &self.notice
+                && name == Some(&**method)
+            {
+                let said =
+                    Envelope::with_params(text).and_then(|envelope| envelope.params).unwrap_or_default();
+                return Inbound::Notice { text: said, recovery: judge(said) };
+            }
             if self.server_heartbeat.as_ref().is_some_and(|beat| name == Some(&*beat.method)) {
                 return Inbound::Heartbeat;
             }
@@ -402,6 +426,12 @@ type Watch = dyn Fn(&Topic) -> Option<Box<dyn Tracker>> + Send + Sync;
 struct Authentication {
     method: String,
     params: Hook<dyn Fn(SystemTime) -> String + Send + Sync>,
+}
+
+#[derive(Debug, Clone)]
+struct Notices {
+    method: String,
+    judge: Hook<dyn Fn(&str) -> Option<Recovery> + Send + Sync>,
 }
 
 #[derive(Debug, Clone)]

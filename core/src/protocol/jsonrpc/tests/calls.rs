@@ -110,6 +110,18 @@ fn heartbeats_of_ours() {
 }
 
 #[test]
+fn notices() {
+    let rpc =
+        JsonRpc::new().notice("status", |params| params.contains("down").then_some(Recovery::Reconnect));
+    let notice = |text, recovery| Inbound::Notice { text, recovery };
+    let going = r#"{"method":"status","params":{"is":"down"}}"#;
+    assert_eq!(rpc.classify(going), notice(r#"{"is":"down"}"#, Some(Recovery::Reconnect)));
+    assert_eq!(rpc.classify(r#"{"method":"status"}"#), notice("", None));
+    assert_eq!(rpc.classify(r#"{"method":"other","params":{"is":"down"}}"#), Inbound::data(None));
+    assert_eq!(JsonRpc::new().classify(going), Inbound::data(None));
+}
+
+#[test]
 fn heartbeats_of_the_server() {
     let asked = r#"{"jsonrpc":"2.0","method":"heartbeat","params":{"type":"test_request"}}"#;
     let idle = r#"{"jsonrpc":"2.0","method":"heartbeat","params":{"type":"heartbeat"}}"#;
