@@ -414,6 +414,7 @@ impl Acks {
     }
 }
 
+type Heed = dyn Fn(&str) -> Option<Recovery> + Send + Sync;
 type Cost = dyn Fn(&str, Traffic<'_>) -> u32 + Send + Sync;
 type Judge = dyn Fn(Fault<'_>, Option<&RpcError<'_>>) -> Option<Recovery> + Send + Sync;
 /// Given the topic and the parameters.
@@ -431,7 +432,7 @@ struct Authentication {
 #[derive(Debug, Clone)]
 struct Notices {
     method: String,
-    judge: Hook<dyn Fn(&str) -> Option<Recovery> + Send + Sync>,
+    judge: Hook<Heed>,
 }
 
 #[derive(Debug, Clone)]
