@@ -40,6 +40,7 @@ struct Sum {
     time: Duration,
     reconnects: u64,
     violations: u64,
+    mutant: Option<Mutant>,
 }
 
 fn main() -> ExitCode {
@@ -56,14 +57,14 @@ fn main() -> ExitCode {
     let sum = match arguments.seed {
         Some(seed) => {
             let keep = if arguments.verbose { usize::MAX } else { LAST };
-            many(seed, 1, |seed| {
+            many(seed, 1, mutant, |seed| {
                 let report = run(seed, keep, mutant);
                 report.log.iter().for_each(|line| println!("{line}"));
                 println!("{:?}", report.stats);
                 report
             })
         }
-        None => many(arguments.from, arguments.seeds, |seed| run(seed, 0, mutant)),
+        None => many(arguments.from, arguments.seeds, mutant, |seed| run(seed, 0, mutant)),
     };
     let seeds = if arguments.seed.is_some() { 1 } else { arguments.seeds };
     let days = sum.time.as_secs_f64() / 86_400.0;
@@ -75,11 +76,11 @@ fn main() -> ExitCode {
 }
 
 /// Runs seeds on all cores. They are told in the order of their numbers, whichever thread is done first.
-fn many(from: u64, seeds: u64, run: impl Fn(u64) -> Report + Sync) -> Sum {
+fn many(from: u64, seeds: u64, mutant: Option<Mutant>, run: impl Fn(u64) -> Report + Sync) -> Sum {
     let next = AtomicU64::new(0);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let slots: Vec<Slot> = (0..threads).map(|_| Slot::default()).collect();
-    let mut sum = Sum::default();
+    let mut sum = Sum { mutant, ..Sum::default() };
     std::thread::scope(|scope| {
         let (done, reports) = mpsc::channel();
         for slot in &slots {
@@ -102,12 +103,12 @@ fn many(from: u64, seeds: u64, run: impl Fn(u64) -> Report + Sync) -> Sum {
             let (n, report) = match reports.recv_timeout(Duration::from_secs(1)) {
                 Ok(report) => report,
                 Err(mpsc::RecvTimeoutError::Timeout) => {
-                    end_if_one_hangs(&slots);
+                    end_if_one_hangs(&slots, mutant);
                     continue;
                 }
                 Err(mpsc::RecvTimeoutError::Disconnected) => break,
             };
-            end_if_one_hangs(&slots);
+            end_if_one_hangs(&slots, mutant);
             early.insert(n, report);
             while let Some(report) = early.remove(&due) {
                 sum.add(&report);
@@ -118,18 +119,24 @@ fn many(from: u64, seeds: u64, run: impl Fn(u64) -> Report + Sync) -> Sum {
     sum
 }
 
+/// The command that runs a seed alone.
+fn replay(seed: u64, mutant: Option<Mutant>) -> String {
+    let planted = mutant.map_or_else(String::new, |mutant| format!(" --mutant {mutant:?}"));
+    format!("cargo run --release -p everwire-tests --bin simulate -- --seed {seed} --verbose{planted}")
+}
+
 fn set(slot: &Slot, at: Option<(u64, Instant)>) {
     // What is in it is whole even if somebody panicked.
     *slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = at;
 }
 
 /// A thread that is in an endless loop cannot be stopped: the program ends, and says why.
-fn end_if_one_hangs(slots: &[Slot]) {
+fn end_if_one_hangs(slots: &[Slot], mutant: Option<Mutant>) {
     for slot in slots {
         let at = *slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some((seed, _)) = at.filter(|(_, since)| since.elapsed() > PATIENCE) {
             println!("seed {seed}: hangs: it has not come to its end within {PATIENCE:?}");
-            println!("  cargo run --release -p everwire-tests --bin simulate -- --seed {seed} --verbose");
+            println!("  {}", replay(seed, mutant));
             std::process::exit(1);
         }
     }
@@ -153,7 +160,7 @@ impl Sum {
         let seed = report.seed;
         if self.violations <= TOLD {
             println!("seed {seed}: {violation}");
-            println!("  cargo run --release -p everwire-tests --bin simulate -- --seed {seed} --verbose");
+            println!("  {}", replay(seed, self.mutant));
         } else {
             println!("seed {seed}");
         }
