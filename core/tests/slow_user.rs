@@ -19,6 +19,7 @@ fn pause(h: &mut Harness, time: Duration) {
     h.takes = true;
     let Stop::Wait(Some(due)) = h.run() else { panic!("it waits for what can be read now") };
     assert_eq!(due, h.now + Duration::from_millis(1));
+    assert_eq!(h.run(), Stop::Wait(Some(due)), "the same question, the same answer");
 }
 
 #[test]

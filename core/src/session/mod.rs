@@ -184,9 +184,8 @@ pub struct Session {
     seen: u64,
     /// When the first event since then was told.
     told_at: Instant,
-    /// Somebody took his time with an event, and more may have arrived than was read: until when, at the latest, reading goes before timers, and how many
-    /// bytes had been received when that was asked for last.
-    backlog: Option<(Instant, u64)>,
+    /// Somebody took his time with an event, and more may have arrived than was read.
+    backlog: Option<Backlog>,
     /// A message that is several, of which not all were looked at.
     batch: Option<Batch>,
     /// Scratch for encoding protocol messages.
@@ -203,6 +202,16 @@ pub struct Session {
     wake_known: bool,
     /// The user wants another connection, once all that arrived on this one is told.
     renew: bool,
+}
+
+/// Reading goes before timers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Backlog {
+    /// No longer than until then.
+    until: Instant,
+    /// How many bytes had been received when that was asked for last, and when it is asked for again.
+    received: u64,
+    again: Instant,
 }
 
 /// Where the next part of a message that is several begins.

@@ -1,7 +1,7 @@
 //! Every deadline of a session, and what is done when it has passed.
 
 use super::link::Link;
-use super::{Announced, Session};
+use super::{Announced, Backlog, Session};
 use std::time::{Duration, Instant};
 
 impl Session {
@@ -38,16 +38,19 @@ impl Session {
         let told = std::mem::take(&mut self.told_since) || self.seen != self.stats.messages_received;
         self.seen = self.stats.messages_received;
         if told && now > self.told_at && self.current.is_some() {
-            self.backlog = Some((now + Self::CATCH_UP, u64::MAX));
+            self.backlog = Some(Backlog { until: now + Self::CATCH_UP, received: u64::MAX, again: now });
         }
-        let (until, before) = self.backlog?;
-        let received = self.stats.bytes_received;
-        if now >= until || before == received {
+        let Backlog { until, received, again } = self.backlog?;
+        if now < again {
+            return Some(again);
+        }
+        if now >= until || received == self.stats.bytes_received {
             self.backlog = None;
             return None;
         }
-        self.backlog = Some((until, received));
-        Some(now + Duration::from_millis(1))
+        let again = now + Duration::from_millis(1);
+        self.backlog = Some(Backlog { until, received: self.stats.bytes_received, again });
+        Some(again)
     }
 
     /// Timers do not wait for longer than this for a peer that sends all the time.
