@@ -421,10 +421,17 @@ impl Session {
             }
             self.links.iter_mut().for_each(|link| link.check_stall(now));
             match self.deadline() {
-                Some(due) if due <= now => match self.read_first(now) {
-                    Some(soon) => return Output::Wait(Some(soon)),
-                    None => self.run_timers(now),
-                },
+                Some(due) if due <= now => {
+                    // The user's requests have the time that he gave them, whatever may lie in the socket.
+                    self.expire_requests(now);
+                    if !self.events.is_empty() {
+                        continue;
+                    }
+                    match self.read_first(now) {
+                        Some(soon) => return Output::Wait(Some(soon)),
+                        None => self.run_timers(now),
+                    }
+                }
                 due => {
                     (self.told_since, self.seen) = (false, self.stats.messages_received);
                     (self.wake, self.wake_known) = (due, true);
