@@ -10,6 +10,8 @@ use everwire_core::{
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
+/// When the user took his time, what has arrived is read before timers run, for so long at most.
+const CATCH_UP: Duration = Duration::from_secs(1);
 /// Outputs between two operations: an operation brings some hundred messages at most.
 const MAX_OUTPUTS: usize = 20_000;
 const MAX_QUEUED: usize = 256 << 10;
@@ -240,7 +242,7 @@ impl World {
     /// Sockets that were given up are dropped in time.
     fn check_sockets(&self) {
         for socket in self.sockets.iter().filter(|socket| socket.alive) {
-            let left = socket.superseded.is_none_or(|at| self.now < at + CLOSE_TIMEOUT);
+            let left = socket.superseded.is_none_or(|at| self.now < at + CLOSE_TIMEOUT + CATCH_UP);
             assert!(left, "{:?} should have been dropped", socket.id);
         }
     }
