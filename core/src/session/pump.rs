@@ -77,13 +77,20 @@ impl Session {
         if self.limited && self.links[index].is_flushed() {
             self.outbox.limiter.flushed(now);
         }
-        self.outbox.limiter.begin();
-        let mut blocked = Blocked::default();
-        while let Some(next) = self.next_out(blocked) {
-            if let Err(at) = self.let_out(next, index, now) {
-                let ready_at = self.outbox.ready_at.map_or(at, |other| other.min(at));
-                self.outbox.ready_at = Some(ready_at);
-                blocked.block(next);
+        // What passed one that is blocked may have made it wait for longer: then all is asked again.
+        let mut passed = true;
+        while std::mem::take(&mut passed) {
+            self.outbox.ready_at = None;
+            self.outbox.limiter.begin();
+            let mut blocked = Blocked::default();
+            while let Some(next) = self.next_out(blocked) {
+                if let Err(at) = self.let_out(next, index, now) {
+                    let ready_at = self.outbox.ready_at.map_or(at, |other| other.min(at));
+                    self.outbox.ready_at = Some(ready_at);
+                    blocked.block(next);
+                } else {
+                    passed |= self.outbox.ready_at.is_some();
+                }
             }
         }
         if self.links[index].sender.queued() > before {
