@@ -37,7 +37,8 @@ impl Session {
     pub(super) fn read_first(&mut self, now: Instant) -> Option<Instant> {
         let told = std::mem::take(&mut self.told_since) || self.seen != self.stats.messages_received;
         self.seen = self.stats.messages_received;
-        if told && now > self.told_at && self.current.is_some() {
+        // One at a time: who is always slow must not hold up timers for ever.
+        if told && now > self.told_at && self.current.is_some() && self.backlog.is_none() {
             self.backlog = Some(Backlog { until: now + Self::CATCH_UP, received: u64::MAX, again: now });
         }
         let Backlog { until, received, again } = self.backlog?;
