@@ -424,7 +424,10 @@ impl Session {
                 Some(due) if due <= now => {
                     // The user's requests have the time that he gave them, whatever may lie in the socket.
                     self.expire_requests(now);
-                    if !self.events.is_empty() {
+                    // And nothing is expected of a connection that was left.
+                    let left = self.links.iter_mut().filter(|link| link.is_retired());
+                    let dropped = left.filter_map(|link| link.deadline.take_if(|at| *at <= now)).count();
+                    if dropped > 0 || !self.events.is_empty() {
                         continue;
                     }
                     match self.read_first(now) {
