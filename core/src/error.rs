@@ -34,6 +34,8 @@ pub enum Error {
         /// What the operating system said.
         cause: Disconnect,
     },
+    /// The user's connector opened no stream.
+    Open(Disconnect),
     /// TLS failed.
     #[cfg(feature = "tls")]
     Tls(TlsError),
@@ -285,6 +287,7 @@ impl fmt::Display for Error {
             Self::Provider(error) => write!(f, "the endpoint provider failed: {}", error.message),
             Self::Resolve(error) => write!(f, "the host name could not be resolved: {}", error.message),
             Self::Connect { addr, cause } => write!(f, "could not connect to {addr}: {cause}"),
+            Self::Open(cause) => write!(f, "the connector opened no stream: {cause}"),
             #[cfg(feature = "tls")]
             Self::Tls(error) => write!(f, "TLS: {error}"),
             Self::TlsNotBuilt => f.write_str("the URL is wss://, but this build has no TLS"),

@@ -57,6 +57,7 @@
 //!         }
 //!         // Only with a host name that is not an address, or without a fixed endpoint.
 //!         Output::Resolve(_) | Output::Provide(_) => unreachable!(),
+//!         Output::Open(_) => unreachable!(), // With `Config::transport` alone.
 //!         Output::Closed => break,
 //!     }
 //! }

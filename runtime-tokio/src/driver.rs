@@ -177,6 +177,10 @@ impl Driver {
                 Output::Connect(id, addr) => {
                     self.sockets.push((id, Socket::Connecting(Box::pin(TcpStream::connect(addr)))));
                 }
+                Output::Open(id) => {
+                    let message = "the driver has no connector: set one with Driver::connector";
+                    session.handle_disconnected(id, io::Error::other(message).into(), self.now);
+                }
                 Output::Disconnect(id) => self.sockets.retain(|(socket, _)| *socket != id),
                 Output::Wait(deadline) => {
                     if !self.advance(cx, session, deadline) {

@@ -57,6 +57,11 @@ impl Error {
                 advice: "Check that the server runs, the port, and firewalls between",
                 link: link!("connect"),
             },
+            Self::Open(_) => Words {
+                cause: "what the connector opens is not there, or the driver has no connector",
+                advice: "Check what the connector opens, and that the driver was given one",
+                link: link!("open"),
+            },
             #[cfg(feature = "tls")]
             Self::Tls(error) => tls(error),
             Self::TlsNotBuilt => Words {

@@ -4,7 +4,7 @@ use super::lease::Queued;
 use super::link::{Link, Stage};
 use super::output::{AttemptId, ConnId, Output};
 use super::status::State;
-use super::{Endpoint, Session};
+use super::{Endpoint, Session, Transport};
 use crate::error::{Disconnect, Error, ProviderError, ResolveError, Timeout};
 use crate::ws::Target;
 use crate::ws::handshake::HandshakeOptions;
@@ -23,7 +23,8 @@ pub(crate) struct Attempt {
     redirects: u32,
     /// By when TCP must be connected; `None` once it is.
     pub(crate) deadline: Option<Instant>,
-    conn: Option<(ConnId, SocketAddr)>,
+    /// What is being opened: an address, or what the user's connector opens.
+    conn: Option<(ConnId, Option<SocketAddr>)>,
     failure: Option<Error>,
 }
 
@@ -106,6 +107,9 @@ impl Session {
             return;
         }
         self.host = Some(name);
+        if self.config.transport != Transport::Tcp {
+            return self.open(endpoint, now);
+        }
         let Some(attempt) = &mut self.attempt else { return };
         let (host, port) = (endpoint.target.host(), endpoint.target.port());
         let literal = host.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, port));
@@ -117,6 +121,25 @@ impl Session {
             }
             None => self.duties.push_back(Output::Resolve(attempt.id)),
         }
+    }
+
+    /// Has the user's connector open a stream.
+    fn open(&mut self, endpoint: Endpoint, now: Instant) {
+        let id = self.next_conn();
+        let Some(attempt) = &mut self.attempt else { return };
+        attempt.endpoint = Some(endpoint);
+        attempt.conn = Some((id, None));
+        let mut link = Link::new(id, &self.config, self.seed, now);
+        link.deadline = attempt.deadline;
+        self.links.push(link);
+        self.duties.push_back(Output::Open(id));
+    }
+
+    /// What a connection that is being opened is to reach: what the stream of [`Output::Open`] is to lead to. `None` once it is
+    /// established, or given up.
+    pub fn target(&self, conn: ConnId) -> Option<&Target> {
+        let index = self.link_index(conn).filter(|at| matches!(self.links[*at].stage, Stage::Connecting));
+        index.and_then(|_| Some(&self.attempt.as_ref()?.endpoint.as_ref()?.target))
     }
 
     /// Name and port to be resolved for [`Output::Resolve`]; `None` if the attempt is over.
@@ -140,7 +163,8 @@ impl Session {
         match result {
             Ok(addrs) => {
                 // What a resolver gives is not ours to bound, but nobody has use for more.
-                attempt.addrs = addrs.iter().copied().take(32).collect();
+                let reached = addrs.iter().copied().filter(|addr| self.config.sockets.reaches(*addr));
+                attempt.addrs = reached.take(32).collect();
                 let message = "the name has no addresses".to_owned();
                 attempt.failure = Some(Error::Resolve(ResolveError { message }));
                 self.next_address(now);
@@ -158,7 +182,7 @@ impl Session {
             let error = attempt.failure.take().unwrap_or(Error::Timeout(Timeout::Connect));
             return self.attempt_failed(error, now);
         };
-        attempt.conn = Some((id, addr));
+        attempt.conn = Some((id, Some(addr)));
         let mut link = Link::new(id, &self.config, self.seed, now);
         // What time is left is shared, so that a silent address does not use up that of the others.
         let share = attempt.deadline.map(|end| end.saturating_duration_since(now) / left);
@@ -193,9 +217,10 @@ impl Session {
         self.remove_link(index);
         let Some(attempt) = &mut self.attempt else { return };
         let Some((_, addr)) = attempt.conn.take_if(|(id, _)| *id == conn) else { return };
-        attempt.failure = Some(match cause {
-            Some(cause) => Error::Connect { addr, cause },
-            None => Error::Timeout(Timeout::Connect),
+        attempt.failure = Some(match (cause, addr) {
+            (Some(cause), Some(addr)) => Error::Connect { addr, cause },
+            (Some(cause), None) => Error::Open(cause),
+            (None, _) => Error::Timeout(Timeout::Connect),
         });
         self.next_address(now);
     }

@@ -17,7 +17,7 @@ use super::event::SendId;
 use super::liveness::Liveness;
 use super::output::ConnId;
 use super::stall::Stall;
-use super::{Config, Endpoint};
+use super::{Config, Endpoint, Transport};
 use crate::error::{Disconnect, Error, Timeout};
 #[cfg(feature = "tls")]
 use crate::transport::tls::TlsStream;
@@ -127,13 +127,14 @@ impl Link {
     ) -> Result<(), Error> {
         self.deadline = Some(now + config.handshake_timeout);
         self.last_received = now;
+        let secure = endpoint.target.secure() && config.transport != Transport::SecuredConnector;
         #[cfg(feature = "tls")]
-        if endpoint.target.secure() {
+        if secure {
             let tls = TlsStream::new(&config.tls, endpoint.target.host()).map_err(Error::Tls)?;
             self.tls = Some(Box::new(tls));
         }
         #[cfg(not(feature = "tls"))]
-        if endpoint.target.secure() {
+        if secure {
             return Err(Error::TlsNotBuilt);
         }
         let handshake = Handshake::new(&endpoint.target, options, nonce).map_err(Error::Request)?;

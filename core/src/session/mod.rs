@@ -50,7 +50,7 @@ mod user;
 mod watch;
 mod watches;
 
-pub use config::{Config, ConfigError, Endpoint, Profile};
+pub use config::{Config, ConfigError, Endpoint, Keepalive, Profile, SocketOptions, Transport};
 pub use cooldown::Cooldown;
 pub use event::{
     Epoch, Event, Gap, GapCause, Outcome, OwnedEvent, OwnedOutcome, RequestId, SendId, SubscriptionId,

@@ -131,6 +131,7 @@ impl Policy {
             Error::Provider(_)
             | Error::Resolve(_)
             | Error::Connect { .. }
+            | Error::Open(_)
             | Error::Protocol(_)
             | Error::Disconnected(_)
             | Error::Timeout(_)

@@ -1,9 +1,9 @@
 //! What can be asked of a session, without changing it.
 
-use super::Session;
 use super::latency::Latency;
 use super::status::{State, Stats, Status};
 use super::topic::SubscriptionInfo;
+use super::{Session, SocketOptions};
 use std::fmt;
 use std::time::Instant;
 
@@ -24,6 +24,11 @@ impl Session {
             failures: self.failures,
             transitions: self.history.transitions(),
         }
+    }
+
+    /// What is to be set on each socket of [`Output::Connect`](crate::Output::Connect).
+    pub fn socket_options(&self) -> &SocketOptions {
+        &self.config.sockets
     }
 
     /// Counters.

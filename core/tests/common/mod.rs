@@ -116,6 +116,7 @@ impl Harness {
                     conn.dropped = true;
                 }
                 asked @ (Output::Provide(_) | Output::Resolve(_)) => self.asked.push(asked),
+                Output::Open(_) => unreachable!("the tests have no connector"),
                 Output::Event if self.takes => {
                     let event = self.s.event().expect("an announced event is there").to_owned();
                     self.events.push(event);

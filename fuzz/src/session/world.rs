@@ -195,7 +195,7 @@ impl World {
                 }
                 Output::Provide(id) => self.provides.push(id),
                 Output::Resolve(id) => self.resolves.push(id),
-                Output::Connect(id, _) => self.connect(id),
+                Output::Connect(id, _) | Output::Open(id) => self.connect(id),
                 Output::Disconnect(id) => {
                     let socket = self.sockets.iter_mut().find(|socket| socket.id == id);
                     // It may be gone meanwhile.

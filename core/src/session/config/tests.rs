@@ -29,8 +29,15 @@ fn set(field: &str, number: u64) -> Config {
     let (c, day) = (config(), Duration::from_secs(86_400));
     let limits = Limits::default();
     let deflate = DeflateConfig::default();
+    let (sockets, keepalive) = (SocketOptions::default(), Keepalive::default());
     match field {
         "connect_timeout" => c.connect_timeout(time),
+        "keepalive.time" => c.sockets(sockets.keepalive(Keepalive { time, ..keepalive })),
+        "keepalive.interval" => c.sockets(sockets.keepalive(Keepalive { interval: time, ..keepalive })),
+        "keepalive.retries" => c.sockets(sockets.keepalive(Keepalive { retries: count, ..keepalive })),
+        "sockets.send_buffer" => c.sockets(sockets.send_buffer(size)),
+        "sockets.recv_buffer" => c.sockets(sockets.recv_buffer(size)),
+        "race_delay" => c.race_delay(time),
         "handshake_timeout" => c.handshake_timeout(time),
         "request_timeout" => c.request_timeout(time),
         "write_timeout" => c.write_timeout(time),
@@ -133,6 +140,8 @@ fn what_may_be_off_may_be_off() {
         .write_timeout(None)
         .ping_interval(None)
         .heartbeat_interval(None)
+        .race_delay(None)
+        .sockets(SocketOptions::default().keepalive(None).send_buffer(None).recv_buffer(None))
         .max_attempts(None)
         .flap_budget(None)
         .deflate(None)
@@ -143,7 +152,9 @@ fn what_may_be_off_may_be_off() {
         let pointer = format!("/{}", range.field.replace('.', "/"));
         assert_eq!(off.pointer(&pointer), Some(&Value::Null), "{pointer}");
     }
-    assert_eq!((&off["flap_budget"], &off["deflate"]), (&Value::Null, &Value::Null));
+    for group in ["flap_budget", "deflate", "keepalive"] {
+        assert_eq!(off[group], Value::Null, "{group}");
+    }
 }
 
 #[test]

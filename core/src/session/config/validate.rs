@@ -78,6 +78,7 @@ impl Config {
         for range in RANGES {
             range.check(self)?;
         }
+        self.sockets.validate()?;
         at_least("backoff.max", self.backoff_max, "backoff.initial", self.backoff_initial)?;
         let (initial, max) = (self.resubscribe_initial, self.resubscribe_max);
         at_least("resubscribe_backoff.max", max, "resubscribe_backoff.initial", initial)
@@ -196,6 +197,12 @@ const GIB: u64 = 1 << 30;
 pub(super) const RANGES: &[Range] = {
     use Unit::{Bytes, Nanoseconds, One};
     &[
+        Range::new("keepalive.time", Nanoseconds, SECOND, 32_767 * SECOND, |c| Some(nanos(c.sockets.keepalive?.time))),
+        Range::new("keepalive.interval", Nanoseconds, SECOND, 32_767 * SECOND, |c| Some(nanos(c.sockets.keepalive?.interval))),
+        Range::new("keepalive.retries", One, 1, 127, |c| Some(u64::from(c.sockets.keepalive?.retries))),
+        Range::new("sockets.send_buffer", Bytes, KIB, GIB, |c| c.sockets.send_buffer.map(wide)).or_off(),
+        Range::new("sockets.recv_buffer", Bytes, KIB, GIB, |c| c.sockets.recv_buffer.map(wide)).or_off(),
+        Range::new("race_delay", Nanoseconds, 10 * MILLI, 2 * SECOND, |c| c.race_delay.map(nanos)).or_off(),
         Range::new("connect_timeout", Nanoseconds, MILLI, DAYS_365, |c| Some(nanos(c.connect_timeout))),
         Range::new("handshake_timeout", Nanoseconds, MILLI, DAYS_365, |c| Some(nanos(c.handshake_timeout))),
         Range::new("request_timeout", Nanoseconds, MILLI, DAYS_365, |c| Some(nanos(c.request_timeout))),
