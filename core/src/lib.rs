@@ -114,6 +114,7 @@
 //! - `tls-aws-lc-rs`: aws-lc-rs in the place of ring.
 
 mod clock;
+pub mod driver;
 mod error;
 pub mod handle;
 mod message;

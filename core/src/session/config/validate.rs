@@ -27,8 +27,8 @@ pub enum ConfigError {
     Header(HeaderError),
     /// A limit on what is sent cannot work.
     Limit(LimitError),
-    /// The operating system gave no random bytes for the seed. Said by drivers.
-    Entropy(String),
+    /// The operating system refused what a driver cannot do without, such as random bytes for the seed. Said by drivers.
+    System(String),
     /// An option is out of its range, or at odds with another one.
     Range {
         /// The option's name.
@@ -47,7 +47,7 @@ impl fmt::Display for ConfigError {
             Self::Endpoint { index, error } => write!(f, "endpoints[{index}]: {error}"),
             Self::Header(error) => write!(f, "handshake: {error}"),
             Self::Limit(error) => write!(f, "send_limit: {error}"),
-            Self::Entropy(error) => write!(f, "no random bytes from the operating system: {error}"),
+            Self::System(error) => write!(f, "the operating system refused what a driver needs: {error}"),
             Self::Range { field, value, allowed } => write!(f, "{field} is {value}: it may be {allowed}"),
         }
     }
@@ -59,7 +59,7 @@ impl std::error::Error for ConfigError {
             Self::Url(error) | Self::Endpoint { error, .. } => Some(error),
             Self::Header(error) => Some(error),
             Self::Limit(error) => Some(error),
-            Self::Entropy(_) | Self::Range { .. } => None,
+            Self::System(_) | Self::Range { .. } => None,
         }
     }
 }
