@@ -311,6 +311,7 @@ fn a_ping_that_waits_is_not_held_against_the_peer() {
     assert!(w.told().is_empty());
     w.pass(millis(1));
     assert_eq!(w.told_when(), ["70000 lost 2..2 [] cut None"], "now it has had its time");
+    assert_eq!(w.h.s.status(w.h.now).why, "nothing arrived after a ping");
 }
 
 #[test]
@@ -335,6 +336,7 @@ fn a_heartbeat_that_waits_is_not_held_against_the_peer() {
     assert!(w.told().is_empty(), "it lives");
     w.pass(secs(3));
     assert_eq!(w.told_when(), ["65000 lost 2..2 [] cut None"]);
+    assert_eq!(w.h.s.status(w.h.now).why, "the server did not answer a heartbeat in time");
 }
 
 /// Costs that differ by kind and limit; some cost nothing.

@@ -8,17 +8,13 @@ use common::*;
 use everwire_core::{JsonRpc, State};
 use std::time::Duration;
 
-const fn secs(n: u64) -> Duration {
-    Duration::from_secs(n)
-}
-
 /// The user does not take the event that is announced, for so long; then he does, and nothing is due before something was read.
 fn pause(h: &mut Harness, time: Duration) {
     h.takes = false;
     h.advance(time);
     h.takes = true;
     let Stop::Wait(Some(due)) = h.run() else { panic!("it waits for what can be read now") };
-    assert_eq!(due, h.now + Duration::from_millis(1));
+    assert_eq!(due, h.now + millis(1));
     assert_eq!(h.run(), Stop::Wait(Some(due)), "the same question, the same answer");
 }
 
@@ -36,6 +32,9 @@ fn a_pong_that_waits_in_the_socket_counts() {
         if read {
             h.feed(0, &frame(FIN | PONG, &payload));
         }
+        h.advance(millis(1));
+        let last = if read { "pong 15s" } else { "lost: nothing arrived after a ping" };
+        assert_eq!(brief(&mut h), ["message look at this", last]);
         h.advance(secs(1));
         assert_eq!(h.s.state() == State::Online, read);
     }
@@ -54,7 +53,7 @@ fn an_authentication_that_was_answered_counts() {
         if read {
             h.feed(0, &result(1, "{}"));
         }
-        h.advance(Duration::from_millis(2));
+        h.advance(millis(2));
         assert_eq!(h.s.state() == State::Online, read, "{:?}", h.s.state());
     }
 }

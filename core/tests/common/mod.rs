@@ -3,6 +3,10 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of this")]
 #![allow(clippy::unwrap_used, reason = "in tests, a panic is the report")]
 
+mod rpc;
+
+pub use rpc::*;
+
 use everwire_core::protocol::{Ack, Fault, Inbound, Unsupported};
 use everwire_core::{
     Clock, Config, ConnId, Disconnect, Output, OwnedEvent, Protocol, Recovery, Request, Session, Topic,
@@ -327,43 +331,6 @@ fn client_frame(bytes: &[u8]) -> Option<(u8, Vec<u8>, usize)> {
     Some((first, payload, bytes.len() - rest.len() + len))
 }
 
-/// Ids and channels of the subscribe calls among JSON-RPC texts.
-pub fn calls(texts: &[String], method: &str) -> Vec<(u64, Vec<String>)> {
-    let calls = texts.iter().map(|text| serde_json::from_str::<serde_json::Value>(text).expect("JSON"));
-    let calls = calls.filter(|call| call["method"] == method).map(|call| {
-        let channels = call["params"]["channels"].as_array().expect("channels");
-        let channels = channels.iter().map(|channel| channel.as_str().unwrap().to_owned()).collect();
-        (call["id"].as_u64().unwrap(), channels)
-    });
-    calls.collect()
-}
-
-/// A JSON-RPC response.
-pub fn result(id: u64, result: &str) -> Vec<u8> {
-    text(&format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#))
-}
-
-pub fn rpc_error(id: u64, message: &str) -> Vec<u8> {
-    text(&format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":7,"message":"{message}"}}}}"#))
-}
-
-/// A JSON-RPC notification.
-pub fn notification(channel: &str, data: u32) -> Vec<u8> {
-    text(&format!(
-        r#"{{"jsonrpc":"2.0","method":"subscription","params":{{"channel":"{channel}","data":{data}}}}}"#
-    ))
-}
-
-/// Confirms every subscribe call that the client made on a connection after the first `seen` texts; how many texts there are then.
-pub fn confirm(h: &mut Harness, conn: usize, seen: usize) -> usize {
-    let texts = h.texts(conn);
-    for (id, channels) in calls(&texts[seen..], "subscribe") {
-        let channels = serde_json::to_string(&channels).unwrap();
-        h.feed(conn, &result(id, &channels));
-    }
-    texts.len()
-}
-
 /// Runs `test` on a thread of its own, and fails when it has not ended in time: for what would never end if it were wrong.
 #[expect(clippy::disallowed_methods, reason = "an endless loop is only seen from outside it")]
 pub fn ends(test: impl FnOnce() + Send + 'static) {
@@ -515,26 +482,4 @@ pub fn in_short(event: &OwnedEvent) -> String {
         OwnedEvent::Closed { error } => format!("closed {:?}", error.as_ref().map(ToString::to_string)),
         other => format!("{other:?}"),
     }
-}
-
-/// What the client wrote on a connection, in short: methods of calls, with their channels; batches in brackets; other texts as they are.
-pub fn wire(h: &Harness, conn: usize) -> Vec<String> {
-    fn call(json: &serde_json::Value) -> Option<String> {
-        if let Some(calls) = json.as_array() {
-            return Some(format!("[{}]", calls.iter().filter_map(call).collect::<Vec<_>>().join(" ")));
-        }
-        let method = json["method"].as_str()?;
-        let channels = json["params"]["channels"].as_array().into_iter().flatten();
-        let channels: Vec<&str> = channels.filter_map(|channel| channel.as_str()).collect();
-        Some(if channels.is_empty() { method.into() } else { format!("{method} {}", channels.join(",")) })
-    }
-    let texts = h.texts(conn).into_iter();
-    texts.map(|text| serde_json::from_str(&text).ok().as_ref().and_then(call).unwrap_or(text)).collect()
-}
-
-/// The id of the last call of a method on a connection.
-pub fn last_id(h: &Harness, conn: usize, method: &str) -> u64 {
-    let texts = h.texts(conn).into_iter().rev();
-    let mut calls = texts.filter_map(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
-    calls.find(|call| call["method"] == method).and_then(|call| call["id"].as_u64()).expect("such a call")
 }
