@@ -1,8 +1,9 @@
 //! A WebSocket client that stays connected, as a pure state machine.
 //!
 //! A [`Session`] takes bytes and the time, and says what to do next. It opens no socket, reads no clock and starts no thread: a
-//! driver does that, in a loop that is the same for every runtime. `everwire-tokio` is such a driver; this page is for those who
-//! write their own, put the session into an event loop that they have, simulate it, or test it.
+//! [driver] does that, in a loop that is the same for every runtime. `everwire-tokio`, `everwire-smol` and `everwire-blocking` have
+//! one ready. This page is for those who write their own, put the session into an event loop that they have, simulate it, or
+//! test it.
 //!
 //! # The loop
 //!
