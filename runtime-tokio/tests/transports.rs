@@ -3,13 +3,16 @@
 // clippy.toml allows it in test functions, but not in the functions they call.
 #![allow(clippy::unwrap_used)]
 
-use everwire_tokio::{CloseCode, Config, Driver, Duplex, Error, Event, Message, Transport};
-use std::io::ErrorKind;
-use std::time::Duration;
-use tokio::io::duplex;
-use tokio_tungstenite::accept_async;
-
+use everwire_tokio::{Client, CloseCode, Config, Driver, Duplex, Error, Event, Message, Transport};
 use futures_util::{SinkExt, StreamExt};
+use std::io::ErrorKind;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, duplex};
+use tokio_tungstenite::accept_async;
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -87,8 +90,8 @@ async fn over_a_unix_socket() {
 async fn a_connector_may_use_a_handle_and_fail() {
     let config = Config::new("ws://localhost/").unwrap().transport(Transport::Connector).max_attempts(2);
     let config = config.backoff(Duration::from_millis(1), Duration::from_millis(1));
-    let handle = std::sync::Arc::new(std::sync::OnceLock::new());
-    let theirs: std::sync::Arc<std::sync::OnceLock<everwire_tokio::Client>> = handle.clone();
+    let handle = Arc::new(OnceLock::new());
+    let theirs: Arc<OnceLock<Client>> = handle.clone();
     let mut driver = Driver::new(config).unwrap().connector(move |_| {
         // It runs without the lock.
         let state = theirs.get().unwrap().state();
@@ -105,6 +108,78 @@ async fn a_connector_may_use_a_handle_and_fail() {
         assert!(error.to_string().contains("no tunnel today"), "{error}");
     }
     assert!(matches!(driver.next().await, Some(Event::Closed { error: Some(_) })));
+}
+
+/// A stream whose drop uses a handle of the session that it carries.
+struct Nosy(tokio::io::DuplexStream, Arc<OnceLock<Client>>, Arc<AtomicU32>);
+
+impl Drop for Nosy {
+    fn drop(&mut self) {
+        let _state = self.1.get().unwrap().state();
+        self.2.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl AsyncRead for Nosy {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, into)
+    }
+}
+
+impl AsyncWrite for Nosy {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+/// A lock that is held there would be waited for by the thread that holds it: hence a thread, and a limit to how long it is waited for.
+#[test]
+fn what_the_connector_gave_is_dropped_without_the_lock() {
+    let (done, finished) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let dropped = Arc::new(AtomicU32::new(0));
+            let handle = Arc::new(OnceLock::new());
+            let (theirs, count, mut calls) = (handle.clone(), dropped.clone(), 0);
+            let config = config().connect_timeout(Duration::from_millis(20)).max_attempts(3);
+            let config = config.backoff(Duration::from_millis(1), Duration::from_millis(1));
+            let mut driver = Driver::new(config).unwrap().connector(move |_| {
+                calls += 1;
+                let (ours, peer) = duplex(1 << 10);
+                let (stream, first) = (Nosy(ours, theirs.clone(), count.clone()), calls == 1);
+                // Another end of file each time but the first, when the stream never comes.
+                drop(peer);
+                async move {
+                    if first {
+                        std::future::pending::<()>().await;
+                    }
+                    Ok(stream)
+                }
+            });
+            handle.set(driver.client()).unwrap();
+            while driver.next().await.is_some() {}
+            assert_eq!(dropped.load(Ordering::Relaxed), 3);
+        });
+        done.send(()).unwrap();
+    });
+    finished.recv_timeout(SOON).expect("it neither hangs nor fails");
 }
 
 #[tokio::test]
