@@ -5,7 +5,7 @@
 mod common;
 
 use common::*;
-use everwire_core::{JsonRpc, State};
+use everwire_core::{JsonRpc, Limits, OwnedEvent, State};
 use std::time::Duration;
 
 /// The user does not take the event that is announced, for so long; then he does, and nothing is due before something was read.
@@ -56,4 +56,15 @@ fn an_authentication_that_was_answered_counts() {
         h.advance(millis(2));
         assert_eq!(h.s.state() == State::Online, read, "{:?}", h.s.state());
     }
+}
+
+#[test]
+fn a_part_of_a_message_that_is_taken_at_once_delays_nothing() {
+    let limits = Limits { chunk: Some(1024), ..Limits::default() };
+    let mut h = Harness::online(config().limits(limits).ping_interval(secs(20)).pong_timeout(secs(10)));
+    h.now += secs(20);
+    // The ping is due when the part arrives.
+    h.feed(0, &frame(TEXT, &[b'x'; 2000]));
+    assert!(matches!(h.told()[..], [OwnedEvent::Chunk { .. }, ..]));
+    assert_eq!(h.frames(0).last().map(|(first, _)| *first), Some(FIN | PING));
 }

@@ -42,9 +42,7 @@ impl Session {
         let link = &mut self.links[index];
         match inbound {
             Inbound::Message(kind, at) => {
-                if self.seen == self.stats.messages_received && !self.told_since {
-                    self.told_at = now;
-                }
+                self.quiet.told(now);
                 self.stats.messages_received += 1;
                 self.last_message = now;
                 self.announced = if self.inspects && kind == Kind::Text {
@@ -55,7 +53,7 @@ impl Session {
                 };
             }
             Inbound::Chunk { kind, at, last } => {
-                self.told_since = true;
+                self.quiet.told(now);
                 self.stats.messages_received += u64::from(last);
                 self.last_message = now;
                 self.data_came(now);

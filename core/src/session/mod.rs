@@ -36,6 +36,7 @@ mod overflow;
 mod policy;
 mod pump;
 mod query;
+mod quiet;
 mod requests;
 mod restore;
 mod resync;
@@ -87,6 +88,7 @@ use limiter::Limiter;
 use link::Link;
 use liveness::Heartbeat;
 use outbox::Outbox;
+use quiet::Quiet;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use requests::Requests;
@@ -178,14 +180,8 @@ pub struct Session {
     told: Option<Queued>,
     /// What was parsed already, but has to wait for events that go before it.
     postponed: Announced,
-    /// An event that is no message was told since the last `Wait`.
-    told_since: bool,
-    /// How many messages had been received then: another number says that some were told since.
-    seen: u64,
-    /// When the first event since then was told.
-    told_at: Instant,
-    /// Somebody took his time with an event, and more may have arrived than was read.
-    backlog: Option<Backlog>,
+    /// The last `Wait`, and what was told since.
+    quiet: Quiet,
     /// A message that is several, of which not all were looked at.
     batch: Option<Batch>,
     /// Scratch for encoding protocol messages.
@@ -197,21 +193,8 @@ pub struct Session {
     /// Nothing is under way but one open connection without TLS: its messages need not wait for anything. Whatever may change that unsets
     /// it.
     calm: bool,
-    /// What the last `Wait` said, as long as it is `wake_known` that nothing but new bytes has come since.
-    wake: Option<Instant>,
-    wake_known: bool,
     /// The user wants another connection, once all that arrived on this one is told.
     renew: bool,
-}
-
-/// Reading goes before timers.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Backlog {
-    /// No longer than until then.
-    until: Instant,
-    /// How many bytes had been received when that was asked for last, and when it is asked for again.
-    received: u64,
-    again: Instant,
 }
 
 /// Where the next part of a message that is several begins.
@@ -329,16 +312,11 @@ impl Session {
             announced: Announced::Nothing,
             told: None,
             postponed: Announced::Nothing,
-            told_since: false,
-            told_at: start.instant,
-            seen: 0,
-            backlog: None,
+            quiet: Quiet::default(),
             batch: None,
             text: String::new(),
             closing: false,
             calm: false,
-            wake: None,
-            wake_known: false,
             renew: false,
         })
     }
@@ -356,10 +334,7 @@ impl Session {
             }
             let inbound = if link.receiver.has_input() { link.receiver.poll() } else { Ok(None) };
             match inbound {
-                Ok(None) if self.wake_known && self.wake.is_none_or(|at| at > now) => {
-                    self.seen = self.stats.messages_received;
-                    return Output::Wait(self.wake);
-                }
+                Ok(None) if self.quiet.holds(now) => return self.quiet.again(),
                 Ok(None) => {}
                 Ok(Some(Inbound::Message(kind, at))) => return self.announce(kind, at, now),
                 Ok(Some(other)) => self.inbound(0, other, now),
@@ -372,23 +347,16 @@ impl Session {
     /// Announces a message of the only connection.
     #[inline]
     fn announce(&mut self, kind: Kind, at: Place, now: Instant) -> Output {
-        self.note_told(now);
+        self.quiet.told(now);
         self.stats.messages_received += 1;
         (self.last_data, self.last_message) = (now, now);
         self.announced = Announced::Message { link: 0, kind, at, subscription: None };
         Output::Event
     }
 
-    /// An event is told: if it is the first since the last `Wait`, this is when.
-    #[inline]
-    fn note_told(&mut self, now: Instant) {
-        if self.seen == self.stats.messages_received && !self.told_since {
-            self.told_at = now;
-        }
-    }
-
     fn poll_slow(&mut self, now: Instant) -> Output {
-        (self.calm, self.wake_known) = (false, false);
+        self.calm = false;
+        self.quiet.ends();
         loop {
             if let Some(duty) = self.duties.pop_front() {
                 return duty;
@@ -401,8 +369,7 @@ impl Session {
             }
             if !self.events.is_empty() {
                 self.announced = Announced::Queued;
-                self.note_told(now);
-                self.told_since = true;
+                self.quiet.told(now);
                 continue;
             }
             if self.postponed != Announced::Nothing {
@@ -430,16 +397,15 @@ impl Session {
                     if dropped > 0 || !self.events.is_empty() {
                         continue;
                     }
-                    match self.read_first(now) {
+                    let (received, open) = (self.stats.bytes_received, self.current.is_some());
+                    match self.quiet.read_first(received, open, now) {
                         Some(soon) => return Output::Wait(Some(soon)),
                         None => self.run_timers(now),
                     }
                 }
                 due => {
-                    (self.told_since, self.seen) = (false, self.stats.messages_received);
-                    (self.wake, self.wake_known) = (due, true);
                     self.calm = self.is_calm();
-                    return Output::Wait(due);
+                    return self.quiet.begins(due);
                 }
             }
         }

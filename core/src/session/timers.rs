@@ -1,8 +1,8 @@
 //! Every deadline of a session, and what is done when it has passed.
 
 use super::link::Link;
-use super::{Announced, Backlog, Session};
-use std::time::{Duration, Instant};
+use super::{Announced, Session};
+use std::time::Instant;
 
 impl Session {
     /// Earliest moment at which `handle_timeout` has something to do. `Output::Wait` gives the same; this is for a driver that goes
@@ -31,31 +31,6 @@ impl Session {
         let waits = [self.requests.deadline(), self.outbox.deadline(), watches];
         [self.retry_at, self.stable_at, attempt].into_iter().chain(waits).flatten()
     }
-
-    /// Nobody is judged by the time while his answer may lie in the socket: if an event was looked at for long, what arrived meanwhile is to
-    /// be read before timers run. When to look again; `None` if all is read, or was tried for long enough.
-    pub(super) fn read_first(&mut self, now: Instant) -> Option<Instant> {
-        let told = std::mem::take(&mut self.told_since) || self.seen != self.stats.messages_received;
-        self.seen = self.stats.messages_received;
-        // One at a time: who is always slow must not hold up timers for ever.
-        if told && now > self.told_at && self.current.is_some() && self.backlog.is_none() {
-            self.backlog = Some(Backlog { until: now + Self::CATCH_UP, received: u64::MAX, again: now });
-        }
-        let Backlog { until, received, again } = self.backlog?;
-        if now < again {
-            return Some(again);
-        }
-        if now >= until || received == self.stats.bytes_received {
-            self.backlog = None;
-            return None;
-        }
-        let again = now + Duration::from_millis(1);
-        self.backlog = Some(Backlog { until, received: self.stats.bytes_received, again });
-        Some(again)
-    }
-
-    /// Timers do not wait for longer than this for a peer that sends all the time.
-    const CATCH_UP: Duration = Duration::from_secs(1);
 
     /// Deals with what is due. Only when all that arrived is parsed and told: a pong, an answer or a close frame may be among it.
     pub(super) fn run_timers(&mut self, now: Instant) {

@@ -148,7 +148,7 @@ impl Session {
         }
         // The socket may take nothing: the time of that is to be counted, also where nothing else is to be waited for.
         if link.sender.queued() == 0 {
-            self.wake_known = false;
+            self.quiet.ends();
         }
         link.sender.message(message.kind(), message.as_bytes(), options.compress);
         self.last_send += 1;
