@@ -295,9 +295,9 @@ impl Session {
         }
     }
 
-    /// Deals with what is due on a connection.
+    /// Deals with what is due on a connection that is not left; `run_out` drops the others.
     pub(super) fn link_overdue(&mut self, index: usize, now: Instant) {
-        let Some(link) = self.links.get_mut(index) else { return };
+        let Some(link) = self.links.get_mut(index).filter(|link| !link.is_retired()) else { return };
         if let Some(timeout) = self.config.write_timeout
             && link.is_open()
             && link.stall.is_dead(timeout, now)
@@ -321,15 +321,11 @@ impl Session {
         if link.deadline.take_if(|deadline| *deadline <= now).is_none() {
             return;
         }
-        match link.stage {
-            Stage::Connecting => self.connect_failed(index, None, now),
-            // Its time is over: `is_over` sees that there is no deadline any more.
-            Stage::Retired => {}
-            _ => {
-                let error = link.overdue();
-                self.failed(index, error, now);
-            }
+        if matches!(link.stage, Stage::Connecting) {
+            return self.connect_failed(index, None, now);
         }
+        let error = link.overdue();
+        self.failed(index, error, now);
     }
 }
 

@@ -389,12 +389,7 @@ impl Session {
             self.links.iter_mut().for_each(|link| link.check_stall(now));
             match self.deadline() {
                 Some(due) if due <= now => {
-                    // The user's requests have the time that he gave them, whatever may lie in the socket.
-                    self.expire_requests(now);
-                    // And nothing is expected of a connection that was left.
-                    let left = self.links.iter_mut().filter(|link| link.is_retired());
-                    let dropped = left.filter_map(|link| link.deadline.take_if(|at| *at <= now)).count();
-                    if dropped > 0 || !self.events.is_empty() {
+                    if self.run_out(now) {
                         continue;
                     }
                     let (received, open) = (self.stats.bytes_received, self.current.is_some());

@@ -23,7 +23,7 @@ pub(crate) struct Outbox {
     pub(crate) replies: VecDeque<(u64, String)>,
     /// A heartbeat of ours is due.
     pub(crate) beat: bool,
-    /// Authentication, by its id. It is written when it can be sent: what it says may depend on the time.
+    /// Authentication, as it was written when the connection was made. If it was held back it is written anew when it can be sent.
     pub(crate) authenticate: Option<Authentication>,
     /// Subscriptions to be made anew.
     pub(crate) renewals: VecDeque<SubscriptionId>,

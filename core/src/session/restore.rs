@@ -3,8 +3,7 @@
 use super::event::{Gap, GapCause, OwnedOutcome, Unanswered};
 use super::lease::Queued;
 use super::link::Link;
-use super::outbox::Authentication;
-use super::outbox::Waits;
+use super::outbox::{Authentication, Waits};
 use super::requests::{Failed, Live, What};
 use super::status::State;
 use super::topic::SubscriptionState;

@@ -32,7 +32,17 @@ impl Session {
         [self.retry_at, self.stable_at, attempt].into_iter().chain(waits).flatten()
     }
 
-    /// Deals with what is due. Only when all that arrived is parsed and told: a pong, an answer or a close frame may be among it.
+    /// Ends what has run out of time whatever may lie in a socket: the user's requests have the time that he gave them, and nothing is
+    /// expected of a connection that was left. False if that changed nothing.
+    pub(super) fn run_out(&mut self, now: Instant) -> bool {
+        self.expire_requests(now);
+        let left = self.links.iter_mut().filter(|link| link.is_retired());
+        // `is_over` sees that there is no deadline any more.
+        let dropped = left.filter_map(|link| link.deadline.take_if(|at| *at <= now)).count();
+        dropped > 0 || !self.events.is_empty()
+    }
+
+    /// Deals with what else is due. Only when all that arrived is parsed and told: a pong, an answer or a close frame may be among it.
     pub(super) fn run_timers(&mut self, now: Instant) {
         if self.retry_at.take_if(|at| *at <= now).is_some() {
             self.start_attempt(now);
@@ -41,7 +51,6 @@ impl Session {
             self.backoff.reset();
         }
         self.attempt_overdue(now);
-        self.expire_requests(now);
         while let Some(failed) = self.requests.expire_own(now) {
             self.request_failed(failed, now);
         }
