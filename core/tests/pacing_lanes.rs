@@ -8,6 +8,7 @@ mod venue;
 use common::*;
 use everwire_core::protocol::Traffic;
 use everwire_core::{CloseCode, Limit, OnDisconnect, RequestOptions, SendOptions, SharedLimits};
+use std::sync::atomic::Ordering;
 use venue::*;
 
 /// Orders are priority messages that begin with "order": two limits hold for them, one for all else.
@@ -115,17 +116,24 @@ fn nothing_passes_authentication() {
 }
 
 #[test]
-fn how_often_it_was_polled_does_not_show_in_the_ids() {
-    let mut w = Wire::online(Venue::new([exact("all", 1, secs(10))]));
-    let a = w.subscribe("a", 0);
+fn how_often_it_was_polled_does_not_show() {
+    let venue = Venue::new([exact("all", 2, secs(10))]);
+    let endings = venue.endings.clone();
+    let mut w = Wire::online(venue);
+    let (a, b) = (w.subscribe("a", 0), w.subscribe("b", 0));
     w.say("ok 2");
+    w.say("ok 3");
     w.h.s.unsubscribe(a, w.h.now);
     for _ in 0..100 {
         w.h.now += millis(1);
         w.note();
     }
+    assert_eq!(endings.load(Ordering::Relaxed), 1, "it is written once");
+    // What is to be said changes: another topic goes with it.
+    w.h.s.unsubscribe(b, w.h.now);
     w.pass(secs(10));
-    assert_eq!(w.log(), ["0 sub 2 a", "10000 unsub 3 a"]);
+    assert_eq!(w.log(), ["0 sub 2 a", "0 sub 3 b", "10000 unsub 4 a,b"]);
+    assert_eq!(endings.load(Ordering::Relaxed), 2);
 }
 
 #[test]

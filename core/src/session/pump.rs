@@ -4,7 +4,7 @@ use super::event::{SendId, Unanswered};
 use super::lease::Queued;
 use super::limiter::Pressure;
 use super::link::{Link, Stage};
-use super::outbox::{Authentication, Lane, Waits};
+use super::outbox::{Authentication, Ending, Lane, Waits};
 use super::requests::{OnDisconnect, What};
 use super::status::State;
 use super::{Mutant, Session, SubscriptionId};
@@ -224,19 +224,72 @@ impl Session {
     /// Tells the peer which topics are not wanted any more.
     fn let_leaves_out(&mut self, index: usize, now: Instant) -> Result<(), Instant> {
         let ids = self.subscriptions.unsaid(self.config.protocol.topics_per_message().max(1));
-        let topics: Vec<&Topic> =
-            ids.iter().filter_map(|id| self.subscriptions.leaving(*id)).map(|l| &l.topic).collect();
+        let (_, forget) = self.let_ending_out(&ids, What::Unsubscribe(ids.clone()), index, now)?;
+        self.subscriptions.said(&ids, forget);
+        Ok(())
+    }
+
+    /// Tells the peer to end a subscription that is to be made anew, and asks for it again once that is confirmed.
+    fn let_renewal_out(&mut self, id: SubscriptionId, index: usize, now: Instant) -> Result<(), Instant> {
+        if self.subscriptions.get(id).is_none() {
+            return Ok(());
+        }
+        let (request, unanswered) = self.let_ending_out(&[id], What::Renew(id), index, now)?;
+        if let Some(request) = request {
+            self.subscriptions.renews(id, request);
+        }
+        self.subscriptions.renewal(id, self.epoch, now);
+        if unanswered {
+            self.subscriptions.ask(id, true, now);
+        }
+        Ok(())
+    }
+
+    /// Tells the peer to end subscriptions, if the protocol has a message for that. The request that does, and whether there will be no
+    /// answer.
+    fn let_ending_out(
+        &mut self,
+        ids: &[SubscriptionId],
+        what: What,
+        index: usize,
+        now: Instant,
+    ) -> Result<(Option<u64>, bool), Instant> {
+        let ending = self.ending(ids);
+        if !ending.text.is_empty()
+            && let Err(at) = self.spend(Traffic::Unsubscribe(ids.len()), now)
+        {
+            self.outbox.ending = Some(ending);
+            return Err(at);
+        }
+        let Ending { id, text, ack, .. } = ending;
+        self.text = text;
+        if self.text.is_empty() {
+            return Ok((None, true));
+        }
+        self.requests.next_id();
+        self.send_text(index, id, ack, what, now);
+        Ok((Some(id), ack == Ack::None))
+    }
+
+    /// What ends subscriptions, as it was written when it was held back, or written now.
+    fn ending(&mut self, ids: &[SubscriptionId]) -> Ending {
         // As long as it is not sent it has not taken an id: how often it was tried must not show.
         let id = self.requests.peek_id();
-        self.text.clear();
-        let ack = self.config.protocol.unsubscribe(id, &topics, &mut self.text);
-        if !self.text.is_empty() {
-            self.spend(Traffic::Unsubscribe(ids.len()), now)?;
-            self.requests.next_id();
-            self.send_text(index, id, ack, What::Unsubscribe(ids.clone()), now);
+        if let Some(ending) = self.outbox.ending.take()
+            && ending.id == id
+            && ending.topics == ids
+        {
+            return ending;
         }
-        self.subscriptions.said(&ids, ack == Ack::None || self.text.is_empty());
-        Ok(())
+        let topic = |id: &SubscriptionId| {
+            let leaving = self.subscriptions.leaving(*id).map(|leaving| &leaving.topic);
+            leaving.or_else(|| self.subscriptions.get(*id).map(|subscription| &subscription.topic))
+        };
+        let topics: Vec<&Topic> = ids.iter().filter_map(topic).collect();
+        let mut text = std::mem::take(&mut self.text);
+        text.clear();
+        let ack = self.config.protocol.unsubscribe(id, &topics, &mut text);
+        Ending { topics: ids.to_vec(), id, text, ack }
     }
 
     /// The time of what is first in a lane may be over, though nobody has looked since.
@@ -392,25 +445,6 @@ impl Session {
     /// How hard the rate limiter holds back what is sent.
     pub fn pressure(&self) -> Pressure {
         self.outbox.level
-    }
-
-    /// Tells the peer to end a subscription that is to be made anew, and asks for it again once that is confirmed.
-    fn let_renewal_out(&mut self, id: SubscriptionId, index: usize, now: Instant) -> Result<(), Instant> {
-        let Some(subscription) = self.subscriptions.get(id) else { return Ok(()) };
-        let request = self.requests.peek_id();
-        self.text.clear();
-        let ack = self.config.protocol.unsubscribe(request, &[&subscription.topic], &mut self.text);
-        if !self.text.is_empty() {
-            self.spend(Traffic::Unsubscribe(1), now)?;
-            self.requests.next_id();
-            self.send_text(index, request, ack, What::Renew(id), now);
-            self.subscriptions.renews(id, request);
-        }
-        self.subscriptions.renewal(id, self.epoch, now);
-        if ack == Ack::None || self.text.is_empty() {
-            self.subscriptions.ask(id, true, now);
-        }
-        Ok(())
     }
 }
 

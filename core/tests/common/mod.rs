@@ -5,6 +5,7 @@
 
 mod rpc;
 
+#[allow(unused_imports, reason = "each test binary uses its own part of this")]
 pub use rpc::*;
 
 use everwire_core::protocol::{Ack, Fault, Inbound, Unsupported};

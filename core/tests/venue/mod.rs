@@ -10,6 +10,8 @@ use everwire_core::{
     SendOptions, SubscribeOptions, SubscriptionId, Topic,
 };
 use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 type Costs = fn(&str, Traffic<'_>) -> u32;
@@ -21,6 +23,8 @@ pub struct Venue {
     costs: Costs,
     authenticated: bool,
     batch: usize,
+    /// How often it was asked how to end subscriptions.
+    pub endings: Arc<AtomicU64>,
 }
 
 /// A window without a margin.
@@ -30,7 +34,8 @@ pub fn exact(name: &str, max: u32, per: Duration) -> Limit {
 
 impl Venue {
     pub fn new(limits: impl Into<Vec<Limit>>) -> Self {
-        Self { limits: limits.into(), costs: |_, _| 1, authenticated: false, batch: 100 }
+        let endings = Arc::default();
+        Self { limits: limits.into(), costs: |_, _| 1, authenticated: false, batch: 100, endings }
     }
 
     pub fn costs(self, costs: Costs) -> Self {
@@ -98,6 +103,7 @@ impl Protocol for Venue {
     }
 
     fn unsubscribe(&self, id: u64, topics: &[&Topic], out: &mut String) -> Ack {
+        self.endings.fetch_add(1, Ordering::Relaxed);
         write!(out, "unsub {id} {}", names(topics)).unwrap();
         Ack::Response
     }
