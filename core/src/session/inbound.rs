@@ -112,7 +112,9 @@ impl Session {
                 }
                 match topic.and_then(|name| self.subscriptions.named(name)) {
                     Some(id) => self.topic_message(id, index, at, sequence, now),
-                    None if topic.is_some_and(|name| self.subscriptions.is_ended(name)) => Announced::Nothing,
+                    None if topic.is_some_and(|name| self.subscriptions.leaving.is_muted(name)) => {
+                        Announced::Nothing
+                    }
                     None => plain,
                 }
             }
@@ -148,7 +150,7 @@ impl Session {
             }
             protocol::Inbound::Batch => plain,
             protocol::Inbound::Subscribed { topic, id, result } => {
-                let owed = id.is_none() && !self.subscriptions.take_owed(topic);
+                let owed = id.is_none() && !self.subscriptions.leaving.take_owed(topic);
                 let error = result.err().map(str::to_owned);
                 if let Some(topic) = self.subscriptions.named(topic).filter(|_| !owed) {
                     self.topic_answered(topic, id, error.as_deref(), now);
@@ -156,7 +158,8 @@ impl Session {
                 Announced::Nothing
             }
             protocol::Inbound::Unsubscribed { topic } => {
-                let (asked, known) = (self.subscriptions.left(topic), self.subscriptions.named(topic));
+                let (asked, known) =
+                    (self.subscriptions.leaving.ended(topic), self.subscriptions.named(topic));
                 if let Some(id) = known.filter(|_| !asked) {
                     self.topic_ended(id, now);
                 }

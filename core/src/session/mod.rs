@@ -25,6 +25,7 @@ mod event;
 mod inbound;
 mod latency;
 mod lease;
+mod leaving;
 mod limiter;
 mod link;
 mod liveness;

@@ -65,7 +65,10 @@ impl Session {
     /// Sends what waits and may go now.
     pub(super) fn let_all_out(&mut self, now: Instant) {
         let Some(index) = self.current else { return };
-        if self.outbox.is_empty() && !self.subscriptions.has_asks() && !self.subscriptions.has_unsaid() {
+        if self.outbox.is_empty()
+            && !self.subscriptions.has_asks()
+            && !self.subscriptions.leaving.has_unsaid()
+        {
             self.outbox.ready_at = None;
             return;
         }
@@ -105,7 +108,7 @@ impl Session {
         let restores = online || self.history.state == State::Restoring;
         let message = |lane| (online && outbox.has(lane)).then_some(Next::Message(lane));
         let topics = || {
-            let leave = self.subscriptions.has_unsaid().then_some(Next::Leave);
+            let leave = self.subscriptions.leaving.has_unsaid().then_some(Next::Leave);
             let renew = || outbox.renewals.front().map(|id| Next::Renew(*id));
             let ask = || self.subscriptions.has_asks().then_some(Next::Ask);
             leave.or_else(renew).or_else(ask)
@@ -223,9 +226,9 @@ impl Session {
 
     /// Tells the peer which topics are not wanted any more.
     fn let_leaves_out(&mut self, index: usize, now: Instant) -> Result<(), Instant> {
-        let ids = self.subscriptions.unsaid(self.config.protocol.topics_per_message().max(1));
+        let ids = self.subscriptions.leaving.unsaid(self.config.protocol.topics_per_message().max(1));
         let (_, forget) = self.let_ending_out(&ids, What::Unsubscribe(ids.clone()), index, now)?;
-        self.subscriptions.said(&ids, forget);
+        self.subscriptions.leaving.said(&ids, forget);
         Ok(())
     }
 
@@ -282,7 +285,7 @@ impl Session {
             return ending;
         }
         let topic = |id: &SubscriptionId| {
-            let leaving = self.subscriptions.leaving(*id).map(|leaving| &leaving.topic);
+            let leaving = self.subscriptions.leaving.topic(*id);
             leaving.or_else(|| self.subscriptions.get(*id).map(|subscription| &subscription.topic))
         };
         let topics: Vec<&Topic> = ids.iter().filter_map(topic).collect();

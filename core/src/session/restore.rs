@@ -139,7 +139,7 @@ impl Session {
                 }
                 self.check_restored(now);
             }
-            What::Unsubscribe(topics) => self.subscriptions.let_go(&topics),
+            What::Unsubscribe(topics) => self.subscriptions.leaving.let_go(&topics),
             // Refused or not: what counts is the answer to the next one.
             What::Renew(topic) => self.renewed(topic, id, now),
             What::Heartbeat => self.heartbeat_answered(Some(id), now),
@@ -276,7 +276,7 @@ impl Session {
                 self.rejected(&topics, &reason, None, now);
                 self.check_restored(now);
             }
-            What::Unsubscribe(topics) if late => self.subscriptions.said(&topics, true),
+            What::Unsubscribe(topics) if late => self.subscriptions.leaving.said(&topics, true),
             What::Renew(topic) if late => self.renewed(topic, id, now),
             // They wait for the next connection, or end with this one.
             _ => {}
