@@ -324,7 +324,6 @@ impl Session {
             return;
         }
         match link.stage {
-            Stage::Connecting => self.connect_failed(index, None, now),
             // Its time is over: `is_over` sees that there is no deadline any more.
             Stage::Retired => {}
             _ => {
