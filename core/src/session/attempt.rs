@@ -42,20 +42,20 @@ enum Approach {
 
 impl Attempt {
     /// What is to be connected to: a name or an address, and a port. `None` as long as the provider is asked.
-    fn destination(&self) -> Option<(&str, u16)> {
+    fn reaches(&self) -> Option<(&str, u16)> {
         let target = &self.endpoint.as_ref()?.target;
         Some((target.host(), target.port()))
     }
 
     /// What addresses of the destination are remembered by.
-    fn destination_name(&self) -> Option<String> {
-        self.destination().map(|(host, port)| format!("{host}:{port}"))
+    fn reaches_name(&self) -> Option<String> {
+        self.reaches().map(|(host, port)| format!("{host}:{port}"))
     }
 
     /// The address that is connected, and what it is remembered by.
-    fn reached(&self) -> Option<(String, SocketAddr)> {
+    fn connected_to(&self) -> Option<(String, SocketAddr)> {
         let Approach::Connected(_, Some(addr)) = self.stage else { return None };
-        Some((self.destination_name()?, addr))
+        Some((self.reaches_name()?, addr))
     }
 
     /// The next moment at which something is to be done.
@@ -155,7 +155,7 @@ impl Session {
             return;
         }
         let literal = attempt
-            .destination()
+            .reaches()
             .and_then(|(host, port)| Some(SocketAddr::new(host.parse::<IpAddr>().ok()?, port)));
         match literal {
             Some(addr) => self.race(&[addr], now),
@@ -168,7 +168,7 @@ impl Session {
 
     /// Name and port to be resolved for [`Output::Resolve`]; `None` if the attempt is over.
     pub fn host(&self, id: AttemptId) -> Option<(&str, u16)> {
-        self.attempt.as_ref().filter(|attempt| attempt.id == id)?.destination()
+        self.attempt.as_ref().filter(|attempt| attempt.id == id)?.reaches()
     }
 
     /// What a connection that is being opened is to reach: what the stream of [`Output::Open`] is to lead to. `None` once it is
@@ -205,7 +205,7 @@ impl Session {
     /// Connects to these addresses.
     fn race(&mut self, addrs: &[SocketAddr], now: Instant) {
         let Some(attempt) = &mut self.attempt else { return };
-        let name = attempt.destination_name().unwrap_or_default();
+        let name = attempt.reaches_name().unwrap_or_default();
         let reached = addrs.iter().copied().filter(|addr| self.config.sockets.reaches(*addr));
         let ordered = self.addresses.order(&name, reached);
         if ordered.is_empty() {
@@ -286,7 +286,7 @@ impl Session {
 
     /// The handshake succeeded: there is nothing more to attempt.
     pub(super) fn attempt_succeeded(&mut self) {
-        if let Some((name, addr)) = self.attempt.take().as_ref().and_then(Attempt::reached) {
+        if let Some((name, addr)) = self.attempt.take().as_ref().and_then(Attempt::connected_to) {
             self.addresses.worked(&name, addr);
         }
     }
@@ -300,7 +300,7 @@ impl Session {
             return self.attempt_failed(Error::TooManyRedirects { max }, now);
         }
         // It answered as it should.
-        if let Some((name, addr)) = attempt.reached() {
+        if let Some((name, addr)) = attempt.connected_to() {
             self.addresses.worked(&name, addr);
         }
         attempt.stage = Approach::Name;
@@ -326,7 +326,7 @@ impl Session {
     }
 
     pub(super) fn attempt_failed(&mut self, error: Error, now: Instant) {
-        if let Some((name, addr)) = self.attempt.as_ref().and_then(Attempt::reached) {
+        if let Some((name, addr)) = self.attempt.as_ref().and_then(Attempt::connected_to) {
             self.addresses.failed(&name, addr);
         }
         self.abandon_attempt(now);
