@@ -29,7 +29,7 @@ pub enum Error {
     Resolve(ResolveError),
     /// TCP could not connect.
     Connect {
-        /// The address that was tried last.
+        /// The address that failed last; one that this machine has no way to only if there was no other.
         addr: SocketAddr,
         /// What the operating system said.
         cause: Disconnect,

@@ -270,7 +270,8 @@ fn a_close_that_is_not_answered() {
 
 #[test]
 fn addresses_are_tried_in_turn() {
-    let mut h = Harness::new(Config::new("ws://example.com/").unwrap().connect_timeout(secs(9)));
+    let mut h =
+        Harness::new(Config::new("ws://example.com/").unwrap().connect_timeout(secs(9)).race_delay(None));
     h.run();
     let Some(Output::Resolve(id)) = h.asked.pop() else { panic!("a name is resolved") };
     assert_eq!(h.s.host(id), Some(("example.com", 80)));

@@ -1,7 +1,6 @@
 //! The driver's side of the session: what it reports.
 
 use super::lease::Queued;
-use super::link::Stage;
 use super::output::{ConnId, Output};
 use super::{Announced, Session};
 use crate::error::Disconnect;
@@ -14,15 +13,12 @@ impl Session {
         self.calm = false;
         // An order to drop it would come too late.
         self.duties.retain(|duty| *duty != Output::Disconnect(conn));
-        let Some(index) = self.link_index(conn) else { return };
-        let link = &mut self.links[index];
-        if link.gone.is_some() {
+        if self.connect_failed(conn, &cause, now) {
             return;
         }
-        if matches!(link.stage, Stage::Connecting) {
-            return self.connect_failed(index, Some(cause), now);
+        if let Some(index) = self.link_index(conn) {
+            self.links[index].gone.get_or_insert(cause);
         }
-        link.gone = Some(cause);
     }
 
     /// Where the next read of this connection goes. Empty: do not read, there is no such connection or the user is behind.

@@ -324,9 +324,6 @@ impl Session {
         if link.deadline.take_if(|deadline| *deadline <= now).is_none() {
             return;
         }
-        if matches!(link.stage, Stage::Connecting) {
-            return self.connect_failed(index, None, now);
-        }
         let error = link.overdue();
         self.failed(index, error, now);
     }

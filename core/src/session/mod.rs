@@ -79,6 +79,7 @@ pub use watch::{Step, Watch};
 
 use crate::clock::Clock;
 use crate::error::{Error, Notice, Recovery, Timeout};
+use crate::transport::addresses::Addresses;
 use crate::ws::Kind;
 use crate::ws::receiver::{Inbound, Place};
 use attempt::Attempt;
@@ -119,6 +120,8 @@ pub struct Session {
     last_conn: u64,
     last_attempt: u64,
     attempt: Option<Attempt>,
+    /// What became of the addresses of each host.
+    addresses: Addresses,
     backoff: Backoff,
     /// Attempts that failed, one after the other.
     failures: u32,
@@ -276,6 +279,7 @@ impl Session {
             last_conn: 0,
             last_attempt: 0,
             attempt: None,
+            addresses: Addresses::default(),
             backoff: Backoff::default(),
             failures: 0,
             retry_at: Some(start.instant),
@@ -461,11 +465,6 @@ impl Session {
             return Some(Event::Message { message, epoch: self.epoch, subscription });
         }
         self.event_slow()
-    }
-
-    fn next_conn(&mut self) -> ConnId {
-        self.last_conn += 1;
-        ConnId(self.last_conn)
     }
 
     #[inline]

@@ -18,7 +18,7 @@ use std::time::Instant;
 
 impl Session {
     pub(super) fn upgraded(&mut self, index: usize, upgraded: Box<Upgraded>, now: Instant) {
-        self.attempt = None;
+        self.attempt_succeeded();
         self.stats.connections += 1;
         self.epoch = Epoch(self.stats.connections);
         self.current = Some(index);

@@ -1,5 +1,6 @@
 //! Every deadline of a session, and what is done when it has passed.
 
+use super::attempt::Attempt;
 use super::link::Link;
 use super::{Announced, Session};
 use std::time::Instant;
@@ -25,7 +26,7 @@ impl Session {
     }
 
     fn own_deadlines(&self) -> impl Iterator<Item = Instant> {
-        let attempt = self.attempt.as_ref().and_then(|attempt| attempt.deadline);
+        let attempt = self.attempt.as_ref().and_then(Attempt::due);
         let overdue = self.overdue.map(|_| self.last_message);
         let watches = self.watched().and_then(|_| self.watches_deadline().into_iter().chain(overdue).min());
         let waits = [self.requests.deadline(), self.outbox.deadline(), watches];
@@ -50,7 +51,7 @@ impl Session {
         if self.stable_at.take_if(|at| *at <= now).is_some() {
             self.backoff.reset();
         }
-        self.attempt_overdue(now);
+        self.attempt_due(now);
         while let Some(failed) = self.requests.expire_own(now) {
             self.request_failed(failed, now);
         }

@@ -67,7 +67,10 @@ pub enum Stop {
 #[derive(Debug)]
 pub struct Conn {
     pub id: ConnId,
+    /// Of a stream of the user's connector: `0.0.0.0:0`.
     pub addr: SocketAddr,
+    /// When it was asked for.
+    pub at: Instant,
     /// All that the client wrote.
     pub written: Vec<u8>,
     /// The session wants it dropped.
@@ -81,7 +84,7 @@ pub struct Harness {
     pub now: Instant,
     pub conns: Vec<Conn>,
     pub events: Vec<OwnedEvent>,
-    /// `Provide` and `Resolve`, as they came.
+    /// `Provide`, `Resolve` and `Open`, as they came.
     pub asked: Vec<Output>,
     /// Whether events are taken as soon as they are announced.
     pub takes: bool,
@@ -113,7 +116,7 @@ impl Harness {
             match self.s.poll_output(self.now) {
                 Output::Connect(id, addr) => {
                     assert!(self.conns.iter().all(|conn| conn.id < id), "ids count up");
-                    self.conns.push(Conn { id, addr, written: vec![], dropped: false });
+                    self.conns.push(Conn { id, addr, at: self.now, written: vec![], dropped: false });
                 }
                 Output::Disconnect(id) => {
                     let conn = self.conns.iter_mut().find(|conn| conn.id == id).expect("a known connection");
@@ -121,7 +124,17 @@ impl Harness {
                     conn.dropped = true;
                 }
                 asked @ (Output::Provide(_) | Output::Resolve(_)) => self.asked.push(asked),
-                Output::Open(_) => unreachable!("the tests have no connector"),
+                Output::Open(id) => {
+                    let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+                    self.conns.push(Conn {
+                        id,
+                        addr: nowhere,
+                        at: self.now,
+                        written: vec![],
+                        dropped: false,
+                    });
+                    self.asked.push(Output::Open(id));
+                }
                 Output::Event if self.takes => {
                     let event = self.s.event().expect("an announced event is there").to_owned();
                     self.events.push(event);

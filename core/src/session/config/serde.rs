@@ -6,7 +6,7 @@
 use super::settings::Settings;
 use super::units::{Size, Time, parse_size, parse_time};
 use super::validate::{Range, Unit};
-use super::{Config, ConfigError, Endpoint, Keepalive};
+use super::{Config, ConfigError, Endpoint, Keepalive, Transport};
 use crate::session::{Step, Watch};
 use crate::ws::Target;
 use crate::ws::deflate::DeflateConfig;
@@ -99,7 +99,11 @@ pub(super) const OPTIONS: &[Entry] = &[
         c.handshake.subprotocols = names.collect::<Result<_, _>>()?;
         Ok(())
     }),
-    entry!("transport", |c| json!(c.transport), |c, given| given.data().map(|value| c.transport = value)),
+    entry!("transport", |c| json!(c.transport), |c, given| {
+        let transport = Transport::deserialize(given.value);
+        let wrong = |_| given.is_wrong(r#""tcp", "connector" or "secured_connector""#);
+        transport.map(|transport| c.transport = transport).map_err(wrong)
+    }),
     entry!("sockets.nodelay", flag, sockets.nodelay),
     entry!(
         "sockets.local_addresses",
@@ -234,15 +238,16 @@ fn keepalive(config: &mut Config) -> &mut Keepalive {
 }
 
 fn read_local_addresses(config: &mut Config, given: &Given<'_>) -> Result<(), ConfigError> {
+    let form = || given.kind_is_wrong("a list of IP addresses, at most one of each family");
     (config.sockets.local_v4, config.sockets.local_v6) = (None, None);
-    for item in given.list()? {
-        let address: IpAddr = given.item(item).data()?;
+    for item in given.value.as_array().ok_or_else(form)? {
+        let address: IpAddr = item.as_str().and_then(|text| text.parse().ok()).ok_or_else(form)?;
         let taken = match address {
             IpAddr::V4(address) => config.sockets.local_v4.replace(address).is_some(),
             IpAddr::V6(address) => config.sockets.local_v6.replace(address).is_some(),
         };
         if taken {
-            return Err(given.kind_is_wrong("a list of IP addresses, at most one of each family"));
+            return Err(form());
         }
     }
     Ok(())
@@ -421,6 +426,11 @@ impl<'a> Given<'a> {
             value => kind(value),
         };
         ConfigError::Range { field: self.field, value: value.to_owned(), allowed: allowed.to_owned() }
+    }
+
+    /// Says what it is, of what cannot be secret.
+    fn is_wrong(&self, allowed: &str) -> ConfigError {
+        ConfigError::Range { field: self.field, value: shown(self.value), allowed: allowed.to_owned() }
     }
 
     fn secret(&self, value: &str) -> ConfigError {
