@@ -189,6 +189,17 @@ impl Sender {
         self.seams.clear();
     }
 
+    /// The same, but a close frame stays.
+    pub(crate) fn cut_messages(&mut self) {
+        let close = frames(&self.bytes[..self.tail])
+            .find(|(at, _)| *at >= self.head && self.bytes[*at] & 0x0f == CLOSE);
+        self.cut();
+        if let Some((at, size)) = close {
+            self.bytes.copy_within(at..at + size, self.tail);
+            self.tail += size;
+        }
+    }
+
     /// Encodes one frame at the end.
     fn frame(&mut self, first: u8, payload: &[u8]) {
         let key = self.keys.next_key();

@@ -93,7 +93,12 @@ impl World {
                 self.refused -= 1;
             }
             OwnedEvent::AttemptFailed { failures, .. } => assert!(*failures > 0),
-            OwnedEvent::Closed { .. } => self.over = true,
+            OwnedEvent::Closed { unsent, error } => {
+                self.over = true;
+                if !self.setup.deflate {
+                    self.check_end(unsent, error.is_some());
+                }
+            }
             other => panic!("unknown event {other:?}"),
         }
     }
