@@ -112,10 +112,7 @@ fn a_second_close_brings_the_end_nearer_and_never_farther() {
     w.close(within(secs(200), Drain::Answers).reason("second"));
     w.close(within(secs(50), Drain::Accepted).code(CloseCode::Away));
     w.pass(secs(4));
-    assert_eq!(
-        w.log(),
-        ["0 1", "1000 2", "2000 3", "3000 req 2 r", "3000 CLOSE"]
-    );
+    assert_eq!(w.log(), ["0 1", "1000 2", "2000 3", "3000 req 2 r", "3000 CLOSE"]);
     assert_eq!(w.h.close_frame(0), Some((1000, "first".into())));
     w.pass(secs(40));
     assert_eq!(w.told(), ["RequestId(2) SentUnknown(Closed)"]);

@@ -130,7 +130,10 @@ impl Session {
             if !open {
                 return self.finish(None, now);
             }
-            let farewell = if online { Farewell::Due } else { Farewell::Done };
+            // What was accepted before that waits for what will not come.
+            let (farewell, drain) =
+                if online { (Farewell::Due, options.drain) } else { (Farewell::Done, Drain::Nothing) };
+            let options = CloseOptions { drain, ..options };
             self.ending = Some(Box::new(Ending { options, deadline, farewell, waiting: Vec::new() }));
             self.history.set(State::Closing, "closed by the user", now);
         }
