@@ -1,10 +1,11 @@
 //! How a session ends when its user wants that: what was accepted goes out, then the protocol's farewell, then the close frame.
 
 use super::Session;
-use super::event::SendId;
+use super::event::{SendId, Unsent};
 use super::link::Stage;
 use super::requests::What;
 use super::status::State;
+use crate::error::Error;
 use crate::protocol::{Ack, Traffic};
 use crate::ws::CloseCode;
 use std::time::{Duration, Instant};
@@ -67,6 +68,15 @@ pub enum Drain {
     Accepted,
     /// And the answers to all requests.
     Answers,
+}
+
+/// How a session ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SessionEnd {
+    /// Why, if the user did not ask for it.
+    pub error: Option<Error>,
+    /// What was accepted and will not be sent, besides what [`Event::Lost`](crate::Event::Lost) told. Once the session is closing, no `Lost` is told.
+    pub unsent: Unsent,
 }
 
 /// A close that is under way.
@@ -224,9 +234,10 @@ impl Session {
         if self.close_deadline().is_none_or(|deadline| deadline > now) {
             return;
         }
-        let Some(index) = self.current else { return };
         self.seal(None, now);
-        if matches!(self.links[index].stage, Stage::Open) {
+        if let Some(index) = self.current
+            && matches!(self.links[index].stage, Stage::Open)
+        {
             // The peer has not been told yet. Nobody waits for its answer.
             self.say_close(index, now + self.config.close_timeout, now);
         }

@@ -287,15 +287,6 @@ pub struct Unsent {
     pub cut: Option<SendId>,
 }
 
-/// How a session ended.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SessionEnd {
-    /// Why, if the user did not ask for it.
-    pub error: Option<Error>,
-    /// What was accepted and will not be sent, besides what [`Event::Lost`] told. Once the session is closing, no `Lost` is told.
-    pub unsent: Unsent,
-}
-
 impl Unsent {
     /// None of those up to and with the `last`.
     pub(crate) fn none(last: u64) -> Self {

@@ -1,8 +1,7 @@
 //! Events as they wait to be told, and events taken away from the session for a while.
 
-use super::event::{
-    Epoch, Event, Gap, Outcome, RequestId, SendId, SessionEnd, SubscriptionId, Unanswered, Unsent,
-};
+use super::closing::SessionEnd;
+use super::event::{Epoch, Event, Gap, Outcome, RequestId, SendId, SubscriptionId, Unanswered, Unsent};
 use super::limiter::Pressure;
 use super::output::ConnId;
 use super::watch::Step;

@@ -1,6 +1,7 @@
 //! The end of a connection, and of the session.
 
-use super::event::{SendId, SessionEnd, Unanswered, Unsent};
+use super::closing::SessionEnd;
+use super::event::{SendId, Unanswered, Unsent};
 use super::lease::Queued;
 use super::requests::Failed;
 use super::status::State;

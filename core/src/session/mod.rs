@@ -51,12 +51,12 @@ mod user;
 mod watch;
 mod watches;
 
-pub use closing::{CloseOptions, Drain};
+pub use closing::{CloseOptions, Drain, SessionEnd};
 pub use config::{Config, ConfigError, Endpoint, Keepalive, Profile, SocketOptions, Transport};
 pub use cooldown::Cooldown;
 pub use event::{
-    Epoch, Event, Gap, GapCause, Outcome, OwnedEvent, OwnedOutcome, RequestId, SendId, SessionEnd,
-    SubscriptionId, Unanswered, Unsent,
+    Epoch, Event, Gap, GapCause, Outcome, OwnedEvent, OwnedOutcome, RequestId, SendId, SubscriptionId,
+    Unanswered, Unsent,
 };
 pub use latency::{Latency, Summary};
 pub use lease::Lease;

@@ -1,6 +1,7 @@
 //! What can be asked of a session, without changing it.
 
-use super::event::{RequestId, SessionEnd};
+use super::closing::SessionEnd;
+use super::event::RequestId;
 use super::latency::Latency;
 use super::status::{State, Stats, Status};
 use super::topic::SubscriptionInfo;
