@@ -191,7 +191,7 @@ fn show(event: &OwnedEvent, ids: &[SubscriptionId], screen: &Screen) {
         }
         OwnedEvent::Closed { error: None, .. } => screen.line(Colour::Plain, "closed", "as asked"),
         OwnedEvent::Closed { error: Some(error), .. } => {
-            screen.line(Colour::Bad, "closed", &error.to_string())
+            screen.line(Colour::Bad, "closed", &error.to_string());
         }
         other => screen.line(Colour::Dim, "event", &format!("{other:?}")),
     }
