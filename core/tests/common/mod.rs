@@ -1,6 +1,6 @@
 //! A session under test: virtual time, connections in memory, and a peer that is nothing but functions of bytes.
 
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of this")]
+#![allow(dead_code, unreachable_pub, unused_imports, reason = "each test binary uses its own part of this")]
 #![allow(clippy::unwrap_used, reason = "in tests, a panic is the report")]
 
 mod rpc;
