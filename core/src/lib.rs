@@ -129,7 +129,7 @@ pub use error::{
     Category, Closed, Disconnect, Error, Explanation, Notice, ProviderError, Recovery, Refusal, ResolveError,
     Timeout,
 };
-pub use handle::{Client, Events, RequestError, ResponseFuture, TimedOut};
+pub use handle::{Client, Events, IntoBlocking, RequestError, ResponseFuture, TimedOut};
 pub use message::{Message, NotData};
 pub use protocol::{JsonRpc, Plain, Protocol, Request, Topic};
 pub use session::*;

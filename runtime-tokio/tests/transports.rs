@@ -107,7 +107,7 @@ async fn a_connector_may_use_a_handle_and_fail() {
         };
         assert!(error.to_string().contains("no tunnel today"), "{error}");
     }
-    assert!(matches!(driver.next().await, Some(Event::Closed { error: Some(_) })));
+    assert!(matches!(driver.next().await, Some(Event::Closed { error: Some(_), .. })));
 }
 
 /// A stream whose drop uses a handle of the session that it carries.

@@ -61,8 +61,8 @@ impl Session {
     }
 
     /// Time has passed. Early and needless calls do nothing; `poll_output` deals with all that is due once
-    /// what has arrived is told, so that this is needed only while an event is not taken: the time of requests ends even then, and the rate
-    /// limiter lets go what waits.
+    /// what has arrived is told, so that this is needed only while an event is not taken: the time of requests and of closing ends even then, and
+    /// the rate limiter lets go what waits.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.calm = false;
         self.expire_requests(now);
@@ -70,6 +70,8 @@ impl Session {
         self.expire_messages(now);
         // Those behind what has expired may be able to go.
         self.pump(now);
+        self.close_step(now);
+        self.close_overdue(now);
         if self.announced != Announced::Nothing {
             self.drop_ended(now);
         }

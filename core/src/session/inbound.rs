@@ -267,6 +267,7 @@ impl Session {
         let until = now + self.config.close_timeout;
         if matches!(self.links[index].stage, Stage::Closing) {
             // The answer to ours: the peer ends the connection now.
+            self.seal(None, now);
             self.links[index].retire(None, until, true);
             return self.finish(None, now);
         }
@@ -280,6 +281,7 @@ impl Session {
             Stage::Connecting | Stage::Handshake(_) => self.attempt_failed(error, now),
             Stage::Closing => {
                 let until = now + self.config.close_timeout;
+                self.seal(None, now);
                 self.links[index].retire(None, until, false);
                 self.finish(None, now);
             }

@@ -18,6 +18,7 @@
 
 mod attempt;
 mod backoff;
+mod closing;
 mod config;
 mod cooldown;
 mod driver;
@@ -52,6 +53,7 @@ mod user;
 mod watch;
 mod watches;
 
+pub use closing::{CloseOptions, Drain, SessionEnd};
 pub use config::{Config, ConfigError, Endpoint, Keepalive, Profile, SocketOptions, Transport};
 pub use cooldown::Cooldown;
 pub use event::{
@@ -84,6 +86,7 @@ use crate::ws::Kind;
 use crate::ws::receiver::{Inbound, Place};
 use attempt::Attempt;
 use backoff::{Backoff, FlapBudget};
+use closing::Ending;
 use latency::Timings;
 use lease::Queued;
 use limiter::Limiter;
@@ -167,8 +170,9 @@ pub struct Session {
     /// Name and port of the endpoint that was tried last.
     host: Option<String>,
     was_online: bool,
-    /// Messages of the user that were sent, and messages besides.
+    /// Messages of the user that were taken; those of them that waited in a lane and left it to be sent; messages besides.
     last_send: u64,
+    let_out: u64,
     own_sent: u64,
 
     /// Requests whose failure a handle wants to be told of out of order, and those that failed.
@@ -194,6 +198,10 @@ pub struct Session {
     inspects: bool,
     /// The user wants it to end.
     closing: bool,
+    /// How he wants that, while there is a connection.
+    ending: Option<Box<Ending>>,
+    /// How it ended: nothing of what was accepted will be written any more.
+    end: Option<SessionEnd>,
     /// Nothing is under way but one open connection without TLS: its messages need not wait for anything. Whatever may change that unsets
     /// it.
     calm: bool,
@@ -308,6 +316,7 @@ impl Session {
             host: None,
             was_online: false,
             last_send: 0,
+            let_out: 0,
             own_sent: 0,
             watched: BTreeSet::new(),
             watched_failed: Vec::new(),
@@ -321,6 +330,8 @@ impl Session {
             batch: None,
             text: String::new(),
             closing: false,
+            ending: None,
+            end: None,
             calm: false,
             renew: false,
         })
@@ -388,7 +399,7 @@ impl Session {
                 continue;
             }
             self.pump(now);
-            if !self.events.is_empty() {
+            if self.close_step(now) || self.close_done(now) || !self.events.is_empty() {
                 continue;
             }
             self.links.iter_mut().for_each(|link| link.check_stall(now));

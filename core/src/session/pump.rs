@@ -106,7 +106,8 @@ impl Session {
         let outbox = &self.outbox;
         let online = self.history.state == State::Online;
         let restores = online || self.history.state == State::Restoring;
-        let message = |lane| (online && outbox.has(lane)).then_some(Next::Message(lane));
+        let users = online || self.is_draining();
+        let message = |lane| (users && outbox.has(lane)).then_some(Next::Message(lane));
         let topics = || {
             let leave = self.subscriptions.leaving.has_unsaid().then_some(Next::Leave);
             let renew = || outbox.renewals.front().map(|id| Next::Renew(*id));
@@ -332,6 +333,7 @@ impl Session {
         limiter.spend_next(&mut cost, now)?;
         match self.outbox.pop(lane) {
             Some(Waits::Message { id, kind, bytes, compress }) => {
+                self.let_out += 1;
                 self.links[index].send_users(id, kind, &bytes, compress);
             }
             Some(Waits::Request { id, .. }) => self.send_request(index, id, now),
@@ -366,7 +368,7 @@ impl Session {
     }
 
     /// Sends what the protocol wrote to `text`, and awaits the answer if there will be one.
-    fn send_text(&mut self, index: usize, id: u64, ack: Ack, what: What, now: Instant) {
+    pub(super) fn send_text(&mut self, index: usize, id: u64, ack: Ack, what: What, now: Instant) {
         let text = std::mem::take(&mut self.text);
         let sent = self.send_own(index, &text);
         self.text = text;
@@ -418,8 +420,12 @@ impl Session {
 
     /// A close frame goes out whatever the limits say, but it counts for other sessions on the same account.
     pub(super) fn spend_close(&mut self, now: Instant) {
+        self.spend_anyway(Traffic::Close, now);
+    }
+
+    pub(super) fn spend_anyway(&mut self, traffic: Traffic<'_>, now: Instant) {
         let protocol = &self.config.protocol;
-        self.outbox.limiter.spend_anyway(&mut |limit| protocol.cost(limit, Traffic::Close), now);
+        self.outbox.limiter.spend_anyway(&mut |limit| protocol.cost(limit, traffic), now);
     }
 
     /// Tells the user when the pressure has another level, and that there is room again if he was refused some.

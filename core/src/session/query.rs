@@ -1,5 +1,7 @@
 //! What can be asked of a session, without changing it.
 
+use super::closing::SessionEnd;
+use super::event::RequestId;
 use super::latency::Latency;
 use super::status::{State, Stats, Status};
 use super::topic::SubscriptionInfo;
@@ -33,7 +35,18 @@ impl Session {
 
     /// Counters.
     pub fn stats(&self) -> Stats {
-        Stats { messages_sent: self.last_send + self.own_sent, ..self.stats }
+        let users = if self.limited { self.let_out } else { self.last_send };
+        Stats { messages_sent: users + self.own_sent, ..self.stats }
+    }
+
+    /// How it ended: as `Event::Closed` tells it, and as soon as it is certain, however late events are taken. `None` until then.
+    pub fn end(&self) -> Option<&SessionEnd> {
+        self.end.as_ref()
+    }
+
+    /// When the time of a request of the user's is over; `None` if it is settled.
+    pub(crate) fn request_deadline(&self, id: RequestId) -> Option<Instant> {
+        self.requests.users_deadline_of(id.0)
     }
 
     /// Bytes that wait to be written on the current connection.

@@ -45,6 +45,9 @@ impl Session {
     }
 
     pub(super) fn begin_restore(&mut self, why: &str, now: Instant) {
+        if self.closing {
+            return;
+        }
         self.history.set(State::Restoring, why, now);
         self.subscriptions.restore(now);
         if self.is(Mutant::SkipRestore) {
@@ -143,7 +146,7 @@ impl Session {
             // Refused or not: what counts is the answer to the next one.
             What::Renew(topic) => self.renewed(topic, id, now),
             What::Heartbeat => self.heartbeat_answered(Some(id), now),
-            What::HeartbeatReply | What::User => {}
+            What::HeartbeatReply | What::User | What::Farewell => {}
         }
     }
 

@@ -13,7 +13,11 @@ impl Session {
             return self.deadline();
         }
         let ends = self.links.iter().filter(|link| link.ends()).filter_map(|link| link.deadline);
-        [self.requests.users_deadline(), self.outbox.deadline()].into_iter().flatten().chain(ends).min()
+        [self.requests.users_deadline(), self.outbox.deadline(), self.close_deadline()]
+            .into_iter()
+            .flatten()
+            .chain(ends)
+            .min()
     }
 
     /// Earliest moment at which something is to be done.
@@ -30,7 +34,7 @@ impl Session {
         let overdue = self.overdue.map(|_| self.last_message);
         let watches = self.watched().and_then(|_| self.watches_deadline().into_iter().chain(overdue).min());
         let waits = [self.requests.deadline(), self.outbox.deadline(), watches];
-        [self.retry_at, self.stable_at, attempt].into_iter().chain(waits).flatten()
+        [self.retry_at, self.stable_at, attempt, self.close_deadline()].into_iter().chain(waits).flatten()
     }
 
     /// Ends what has run out of time whatever may lie in a socket: the user's requests have the time that he gave them, and nothing is
@@ -56,6 +60,7 @@ impl Session {
             self.request_failed(failed, now);
         }
         self.expire_messages(now);
+        self.close_overdue(now);
         self.run_watches(now);
         for index in 0..self.links.len() {
             self.link_overdue(index, now);

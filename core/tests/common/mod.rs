@@ -1,6 +1,6 @@
 //! A session under test: virtual time, connections in memory, and a peer that is nothing but functions of bytes.
 
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of this")]
+#![allow(dead_code, unreachable_pub, unused_imports, reason = "each test binary uses its own part of this")]
 #![allow(clippy::unwrap_used, reason = "in tests, a panic is the report")]
 
 mod rpc;
@@ -11,6 +11,7 @@ pub use rpc::*;
 use everwire_core::protocol::{Ack, Fault, Inbound, Unsupported};
 use everwire_core::{
     Clock, Config, ConnId, Disconnect, Output, OwnedEvent, Protocol, Recovery, Request, Session, Topic,
+    Unsent,
 };
 use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
@@ -493,7 +494,20 @@ pub fn in_short(event: &OwnedEvent) -> String {
         }
         OwnedEvent::Pong { rtt, .. } => format!("pong {rtt:?}"),
         OwnedEvent::Lost { error, .. } => format!("lost: {error}"),
-        OwnedEvent::Closed { error } => format!("closed {:?}", error.as_ref().map(ToString::to_string)),
+        OwnedEvent::Closed { error, unsent } => {
+            let error = error.as_ref().map(ToString::to_string);
+            let unsent = unsent_in_short(unsent);
+            format!("closed {error:?}{unsent}")
+        }
         other => format!("{other:?}"),
     }
+}
+
+/// What was not sent, in short: nothing, or ` unsent ` and the ids; the one that was cut has a `~`.
+pub fn unsent_in_short(unsent: &Unsent) -> String {
+    let ids = (unsent.not_sent.start.as_u64()..unsent.not_sent.end.as_u64())
+        .chain(unsent.waiting.iter().map(|id| id.as_u64()));
+    let ids: Vec<String> =
+        unsent.cut.iter().map(|id| format!("~{}", id.as_u64())).chain(ids.map(|id| id.to_string())).collect();
+    if ids.is_empty() { String::new() } else { format!(" unsent {}", ids.join(" ")) }
 }

@@ -188,7 +188,7 @@ fn attempts_are_counted_and_not_addresses() {
             [
                 OwnedEvent::AttemptFailed { failures: 1, .. },
                 OwnedEvent::AttemptFailed { failures: 2, .. },
-                OwnedEvent::Closed { error: Some(Error::Connect { .. }) }
+                OwnedEvent::Closed { error: Some(Error::Connect { .. }), .. }
             ]
         ),
         "{told:?}"
@@ -321,7 +321,7 @@ fn close_during_a_race() {
     h.advance(DELAY);
     h.s.close(CloseCode::Normal, "", h.now);
     assert_eq!(h.run(), Stop::Closed);
-    assert!(matches!(h.told()[..], [OwnedEvent::Closed { error: None }]));
+    assert!(matches!(h.told()[..], [OwnedEvent::Closed { error: None, .. }]));
     assert_eq!((h.conns.len(), dropped(&h)), (2, vec![0, 1]));
     for n in 0..2 {
         h.s.handle_connected(h.conns[n].id, h.now);
