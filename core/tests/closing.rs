@@ -270,6 +270,20 @@ fn who_takes_no_events_is_told_the_end_in_time_all_the_same() {
 }
 
 #[test]
+fn a_request_is_settled_when_it_is_written_though_nobody_takes_events() {
+    let mut h = Harness::online(config().protocol(JsonRpc::new()));
+    h.takes = false;
+    h.feed_silently(0, &text("not taken"));
+    let asked = h.s.request(Request::new("r"), RequestOptions::default(), h.now).unwrap().as_u64();
+    h.s.close_with(within(secs(3), Drain::Accepted), h.now);
+    h.flush(0);
+    h.takes = true;
+    h.run();
+    assert_eq!(brief(&mut h), ["message not taken".to_owned(), format!("{asked} unknown: Closed")]);
+    assert_eq!((h.s.state(), h.s.end()), (State::Closing, None));
+}
+
+#[test]
 fn the_protocol_says_farewell_before_the_close_frame() {
     // Nothing comes of it: the close frame follows at once.
     let mut w = Wire::online(slow().farewell(Ack::None));

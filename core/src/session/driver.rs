@@ -104,6 +104,11 @@ impl Session {
                 if self.limited && self.links[index].is_flushed() {
                     self.outbox.limiter.flushed(now);
                 }
+                if self.closing {
+                    // Requests that are written now are settled, whether events are taken or not.
+                    self.calm = false;
+                    self.close_step(now);
+                }
             }
         }
     }
