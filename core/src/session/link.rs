@@ -6,7 +6,7 @@
 //!      └─────────────┴───────────┴─────────┴── failed ──┘
 //! ```
 //!
-//! - `Connecting`: the driver opens TCP.
+//! - `Connecting`: TCP is there, or the user's stream, and the handshake is not begun yet.
 //! - `Handshake`: TLS if the URL asks for it, then HTTP.
 //! - `Open`: frames both ways.
 //! - `Closing`: our close frame is on its way, the peer's is awaited; messages still arrive.
