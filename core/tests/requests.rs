@@ -7,8 +7,8 @@ mod common;
 use common::*;
 use everwire_core::protocol::{Ack, Inbound, OwnedRpcError, Unsupported};
 use everwire_core::{
-    CloseCode, Event, JsonRpc, Limit, Message, OnDisconnect, Output, OwnedEvent, OwnedOutcome, Protocol,
-    Request, RequestId, RequestOptions, SendError, SendOptions, State, SubscribeOptions, Topic, Unanswered,
+    CloseCode, Event, JsonRpc, Limit, OnDisconnect, Output, OwnedEvent, OwnedOutcome, Protocol, Request,
+    RequestId, RequestOptions, SendError, State, SubscribeOptions, Topic, Unanswered,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
