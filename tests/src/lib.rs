@@ -4,7 +4,7 @@ mod log;
 mod runtime;
 mod scene;
 
-pub use runtime::{Inline, Runtime, Tokio, TokioThread};
+pub use runtime::{AsyncStd, Blocking, Inline, Runtime, Smol, SmolThread, Tokio, TokioThread};
 pub use scene::{Driver, Runs, Scene, Source, Tape, assert_same, run};
 
 use async_io::Timer;

@@ -1,7 +1,9 @@
 //! The runtimes that every scenario runs under, with the same verbs.
 
-use everwire_core::{Client, Config, ConfigError, Endpoint, Event, Events, ProviderError};
+use everwire_core::{Client, Config, ConfigError, Endpoint, Event, Events, ProviderError, TimedOut};
+use futures_lite::future::yield_now;
 use std::future::Future;
+use std::time::Duration;
 
 /// A way to run sessions, and the tests around them.
 pub trait Runtime: Sized + 'static {
@@ -55,28 +57,44 @@ pub trait Inline {
 #[derive(Debug)]
 pub struct Tokio;
 
-/// Tokio with this thread alone: sessions run while the test awaits, and at no other time.
+/// Tokio with the test's thread alone: sessions run while the test awaits, and at no other time.
 #[derive(Debug)]
 pub struct TokioThread;
 
-macro_rules! tokio_runtime {
-    ($runtime:ident, $name:literal, $builder:expr) => {
+/// smol with its global executor.
+#[derive(Debug)]
+pub struct Smol;
+
+/// smol with the test's thread alone, except for its reactor's.
+#[derive(Debug)]
+pub struct SmolThread;
+
+/// async-std, with smol's driver.
+#[derive(Debug)]
+pub struct AsyncStd;
+
+/// Threads that block.
+#[derive(Debug)]
+pub struct Blocking;
+
+/// What is the same for all runtimes with asynchronous drivers.
+macro_rules! asynchronous {
+    ($runtime:ident, $name:literal, $krate:ident, $block_on:expr, $background:expr) => {
         impl Runtime for $runtime {
             const NAME: &'static str = $name;
 
-            type Driver = everwire_tokio::Driver;
+            type Driver = $krate::Driver;
 
             fn block_on<F: Future>(future: F) -> F::Output {
-                let runtime = $builder.enable_all().build();
-                runtime.expect("the operating system has threads and an epoll left").block_on(future)
+                $block_on(future)
             }
 
             fn background(future: impl Future<Output = ()> + Send + 'static) {
-                tokio::spawn(future);
+                $background(future);
             }
 
             fn driver(config: Config) -> Result<Self::Driver, ConfigError> {
-                everwire_tokio::Driver::new(config)
+                $krate::Driver::new(config)
             }
 
             fn provided<F, T>(config: Config, provider: F) -> Result<Self::Driver, ConfigError>
@@ -88,18 +106,91 @@ macro_rules! tokio_runtime {
             }
 
             fn spawn(driver: Self::Driver) -> (Client, Events) {
-                everwire_tokio::spawn(driver)
+                Self::spawned(driver)
             }
 
             fn connect(config: Config) -> Result<(Client, Events), ConfigError> {
-                everwire_tokio::connect(config)
+                Self::connected(config)
             }
         }
     };
 }
 
-tokio_runtime!(Tokio, "tokio", tokio::runtime::Builder::new_multi_thread().worker_threads(2));
-tokio_runtime!(TokioThread, "tokio on one thread", tokio::runtime::Builder::new_current_thread());
+/// A runtime that the crate itself spawns on.
+macro_rules! of_the_crate {
+    ($runtime:ident, $krate:ident) => {
+        impl $runtime {
+            fn spawned(driver: $krate::Driver) -> (Client, Events) {
+                $krate::spawn(driver)
+            }
+
+            fn connected(config: Config) -> Result<(Client, Events), ConfigError> {
+                $krate::connect(config)
+            }
+        }
+    };
+}
+
+/// A runtime that the crate knows nothing of.
+macro_rules! foreign {
+    ($runtime:ident, $krate:ident) => {
+        impl $runtime {
+            fn spawned(driver: $krate::Driver) -> (Client, Events) {
+                let (client, events, running) = $krate::run(driver);
+                Self::background(running);
+                (client, events)
+            }
+
+            fn connected(config: Config) -> Result<(Client, Events), ConfigError> {
+                Ok(Self::spawned($krate::Driver::new(config)?))
+            }
+        }
+    };
+}
+
+of_the_crate!(Tokio, everwire_tokio);
+of_the_crate!(TokioThread, everwire_tokio);
+of_the_crate!(Smol, everwire_smol);
+foreign!(SmolThread, everwire_smol);
+foreign!(AsyncStd, everwire_smol);
+
+asynchronous!(
+    Tokio,
+    "tokio",
+    everwire_tokio,
+    |future| in_tokio(tokio::runtime::Builder::new_multi_thread().worker_threads(2), future),
+    tokio::spawn
+);
+asynchronous!(
+    TokioThread,
+    "tokio on one thread",
+    everwire_tokio,
+    |future| in_tokio(&mut tokio::runtime::Builder::new_current_thread(), future),
+    tokio::spawn
+);
+asynchronous!(Smol, "smol", everwire_smol, smol::block_on, |future| smol::spawn(future).detach());
+asynchronous!(
+    SmolThread,
+    "smol on one thread",
+    everwire_smol,
+    |future| HERE.with(|executor| smol::block_on(executor.run(future))),
+    |future| HERE.with(|executor| executor.spawn(future).detach())
+);
+asynchronous!(
+    AsyncStd,
+    "async-std",
+    everwire_smol,
+    async_std::task::block_on,
+    async_std::task::spawn
+);
+
+fn in_tokio<F: Future>(builder: &mut tokio::runtime::Builder, future: F) -> F::Output {
+    builder.enable_all().build().expect("the system has threads and an epoll left").block_on(future)
+}
+
+thread_local! {
+    static HERE: smol::LocalExecutor<'static> = const { smol::LocalExecutor::new() };
+}
 
 impl Inline for everwire_tokio::Driver {
     fn client(&self) -> Client {
@@ -108,5 +199,68 @@ impl Inline for everwire_tokio::Driver {
 
     async fn next<T>(&mut self, look: impl FnOnce(Event<'_>) -> T) -> Option<T> {
         Self::next(self).await.map(look)
+    }
+}
+
+impl Inline for everwire_smol::Driver {
+    fn client(&self) -> Client {
+        Self::client(self)
+    }
+
+    async fn next<T>(&mut self, look: impl FnOnce(Event<'_>) -> T) -> Option<T> {
+        Self::next(self).await.map(look)
+    }
+}
+
+impl Runtime for Blocking {
+    const NAME: &'static str = "blocking";
+
+    type Driver = everwire_blocking::Driver;
+
+    fn block_on<F: Future>(future: F) -> F::Output {
+        futures_lite::future::block_on(future)
+    }
+
+    fn background(future: impl Future<Output = ()> + Send + 'static) {
+        std::thread::spawn(move || Self::block_on(future));
+    }
+
+    fn driver(config: Config) -> Result<Self::Driver, ConfigError> {
+        everwire_blocking::Driver::new(config)
+    }
+
+    fn provided<F, T>(config: Config, mut provider: F) -> Result<Self::Driver, ConfigError>
+    where
+        F: FnMut() -> T + Send + 'static,
+        T: Future<Output = Result<Endpoint, ProviderError>> + Send + 'static,
+    {
+        Ok(Self::driver(config)?.provider(move || Self::block_on(provider())))
+    }
+
+    fn spawn(driver: Self::Driver) -> (Client, Events) {
+        everwire_blocking::spawn(driver).expect("the system has a thread left")
+    }
+
+    fn connect(config: Config) -> Result<(Client, Events), ConfigError> {
+        everwire_blocking::connect(config)
+    }
+}
+
+/// A call that waits for a little while is to a blocking test what a poll is to an asynchronous one.
+impl Inline for everwire_blocking::Driver {
+    fn client(&self) -> Client {
+        Self::client(self)
+    }
+
+    async fn next<T>(&mut self, look: impl FnOnce(Event<'_>) -> T) -> Option<T> {
+        // What is there already is had without waiting, so that one poll of many drivers in turn takes no time.
+        let mut wait = Duration::ZERO;
+        loop {
+            match Self::next(self, wait) {
+                Ok(event) => return event.map(look),
+                Err(TimedOut) => yield_now().await,
+            }
+            wait = Duration::from_millis(1);
+        }
     }
 }

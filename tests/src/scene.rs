@@ -277,13 +277,36 @@ macro_rules! scenarios {
     ($($name:ident),+ $(,)?) => {$(
         mod $name {
             use super::$name as scenario;
-            use $crate::Runs;
+            use $crate::{AsyncStd, Blocking, Runs, Smol, Tokio, assert_same};
 
             static RUNS: Runs = Runs::new();
 
             #[test]
             fn tokio() {
-                RUNS.run::<$crate::Tokio>(0, scenario);
+                RUNS.run::<Tokio>(0, scenario);
+            }
+
+            #[test]
+            fn smol() {
+                RUNS.run::<Smol>(1, scenario);
+            }
+
+            #[test]
+            fn async_std() {
+                RUNS.run::<AsyncStd>(2, scenario);
+            }
+
+            #[test]
+            fn blocking() {
+                RUNS.run::<Blocking>(3, scenario);
+            }
+
+            #[test]
+            fn the_same_under_each() {
+                let tokio = RUNS.run::<Tokio>(0, scenario);
+                assert_same(("tokio", tokio), ("smol", RUNS.run::<Smol>(1, scenario)));
+                assert_same(("tokio", tokio), ("async-std", RUNS.run::<AsyncStd>(2, scenario)));
+                assert_same(("tokio", tokio), ("blocking", RUNS.run::<Blocking>(3, scenario)));
             }
         }
     )+};

@@ -242,4 +242,9 @@ mod a_burst_is_no_slow_user {
     fn on_tokios_thread() {
         everwire_tests::run::<everwire_tests::TokioThread>(scenario);
     }
+
+    #[test]
+    fn on_smols_thread() {
+        everwire_tests::run::<everwire_tests::SmolThread>(scenario);
+    }
 }

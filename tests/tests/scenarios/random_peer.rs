@@ -189,4 +189,4 @@ macro_rules! properties {
     )+};
 }
 
-properties! { Tokio: tokio }
+properties! { Tokio: tokio, Smol: smol, AsyncStd: async_std, Blocking: blocking }
