@@ -4,14 +4,15 @@ mod log;
 mod runtime;
 mod scene;
 
+pub use log::{describe, no_messages};
 pub use runtime::{AsyncStd, Blocking, Inline, Runtime, Smol, SmolThread, Tokio, TokioThread};
 pub use scene::{Driver, Runs, Scene, Source, Tape, assert_same, run};
 
-use async_io::Timer;
 use everwire_core::transport::tls::TlsConfig;
 use everwire_core::{Config, Epoch, Error, OwnedEvent};
 use everwire_testing::MockServer;
-use futures_lite::future::{or, poll_once, yield_now};
+use smol::Timer;
+use smol::future::{or, poll_once, yield_now};
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::time::{Duration, Instant};

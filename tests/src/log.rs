@@ -97,8 +97,13 @@ fn excerpt(message: &Message) -> String {
     }
 }
 
+/// An event in the log, but no message: for [`Scene::log_as`](crate::Scene::log_as), where it is up to chance which messages come.
+pub fn no_messages(event: &OwnedEvent) -> Option<String> {
+    if matches!(event, OwnedEvent::Message { .. }) { None } else { describe(event) }
+}
+
 /// An event in the log. Pongs are left out: how many there are is a matter of time.
-pub(crate) fn describe(event: &OwnedEvent) -> Option<String> {
+pub fn describe(event: &OwnedEvent) -> Option<String> {
     let id = |id: Option<SubscriptionId>| id.map_or(0, SubscriptionId::as_u64);
     Some(match event {
         OwnedEvent::Pong { .. } => return None,

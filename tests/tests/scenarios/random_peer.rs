@@ -87,7 +87,7 @@ struct Case {
 }
 
 fn case() -> impl Strategy<Value = Case> {
-    let said = prop::collection::vec(said(), 20..60);
+    let said = prop::collection::vec(said(), 10..40);
     let buffers = (40_000..200_000_usize, 1_024..100_000_usize, 1_024..500_000_usize);
     (said, any::<bool>(), buffers).prop_map(|(said, tls, (recv_buffer, fragment, send_buffer))| Case {
         said,
@@ -155,7 +155,7 @@ async fn check(scene: &Scene<impl Runtime>, case: &Case, config: impl FnOnce(Con
 /// Other cases with each runtime and each run; proptest's file keeps those that failed.
 fn property<R: Runtime>(config: fn(Config) -> Config) {
     let settings = ProptestConfig {
-        cases: 4,
+        cases: 3,
         max_shrink_iters: 10,
         source_file: Some(file!()),
         ..ProptestConfig::default()

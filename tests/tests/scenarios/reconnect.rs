@@ -6,7 +6,9 @@ use everwire_core::{
 };
 use everwire_testing::venue::JsonRpcVenue;
 use everwire_testing::{ConnHandle, Message, MockServer};
-use everwire_tests::{Runtime, SOON, Scene, Tape, bounded, config_for, lost, names, next, online, scenarios};
+use everwire_tests::{
+    Runtime, SOON, Scene, Tape, bounded, config_for, lost, names, next, no_messages, online, scenarios,
+};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -109,6 +111,7 @@ impl Market {
         scene: &Scene<impl Runtime>,
         configure: impl FnOnce(Config) -> Config,
     ) -> (Self, [SubscriptionId; 2]) {
+        scene.log_as(but_ticks);
         let venue = JsonRpcVenue::builder().tick_every(Duration::from_millis(2)).build();
         let answers = venue.clone();
         // "hang" is a method that is never answered.
@@ -176,6 +179,11 @@ impl Market {
             _ => unreachable!("found above"),
         }
     }
+}
+
+/// How often the market ticks in the meantime is up to chance, and how often a server is looked for that is not there.
+fn but_ticks(event: &OwnedEvent) -> Option<String> {
+    if matches!(event, OwnedEvent::AttemptFailed { .. }) { None } else { no_messages(event) }
 }
 
 fn is_reset(error: &Error) -> bool {
