@@ -11,4 +11,7 @@ mod provider;
 mod random_peer;
 mod reconnect;
 mod requests;
+mod threads;
 mod tls;
+mod volume;
+mod ways;

@@ -123,8 +123,9 @@ impl Market {
             })
             .start();
         let protocol = JsonRpc::new().methods("public/subscribe", "public/unsubscribe");
-        let (client, events) = scene.connect(configure(config_for(&server).protocol(protocol)));
-        let ids = TOPICS.map(|topic| client.subscribe(topic));
+        let driver = scene.driver(configure(config_for(&server).protocol(protocol)));
+        let ids = TOPICS.map(|topic| driver.client().subscribe(topic));
+        let (client, events) = scene.spawn(driver);
         let mut market = Self { venue, server, client, events, feed: Feed::default() };
         market.flows(1, &ids).await;
         (market, ids)
