@@ -17,8 +17,8 @@ scenarios! {
 }
 
 const LEN: usize = 1 << 10;
-/// 24 MiB of them: more than sockets hold.
-const COUNT: usize = 24 << 10;
+/// 40 MiB of them: more than sockets hold.
+const COUNT: usize = 40 << 10;
 
 /// Message number `n`.
 fn numbered(n: usize) -> Vec<u8> {

@@ -259,7 +259,7 @@ async fn whoever_waits_for_room_is_told_of_the_end(scene: &Scene<impl Runtime>) 
 
 /// As much as sockets do not hold, so that the close waits for the server to read.
 async fn what_was_sent_goes_out_before_the_close(scene: &Scene<impl Runtime>) {
-    const COUNT: u64 = 16;
+    const COUNT: u64 = 12;
     let server = MockServer::start();
     let (client, mut events) = scene.connect(config_for(&server).send_buffer(32 << 20));
     online(&mut events).await;

@@ -133,7 +133,7 @@ async fn the_session_is_resumed_on_reconnect(scene: &Scene<impl Runtime>) {
 }
 
 async fn big_messages_go_both_ways_against_backpressure(scene: &Scene<impl Runtime>) {
-    const COUNT: u64 = 32;
+    const COUNT: u64 = 16;
     const LEN: usize = 1 << 20;
     // When there is room again is up to chance.
     scene.log_as(|event| if matches!(event, OwnedEvent::Writable) { None } else { describe(event) });
@@ -161,7 +161,7 @@ async fn big_messages_go_both_ways_against_backpressure(scene: &Scene<impl Runti
         assert!(got.into_data() == noise(received, LEN), "echo {received} differs");
         received += 1;
     }
-    assert!(refused > 0, "32 MiB do not fit into a send buffer of 2 MiB, nor into those of sockets");
+    assert!(refused > 0, "16 MiB do not fit into a send buffer of 2 MiB, nor into those of sockets");
     client.close(CloseCode::Normal, "");
     assert_eq!(closed(&mut events).await, None);
     assert_eq!(client.stats().connections, 1);

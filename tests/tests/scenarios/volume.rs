@@ -34,7 +34,7 @@ fn echo() -> MockServerBuilder {
 }
 
 /// Much more than the sockets of both sides hold: whoever writes must read meanwhile.
-const COUNT: u64 = 24;
+const COUNT: u64 = 16;
 
 /// A WebSocket server of its own, that does one thing after the other.
 fn stubborn(listener: &TcpListener) {
