@@ -178,12 +178,12 @@ pub async fn closed(events: &mut impl Source) -> Option<Error> {
     error
 }
 
-/// The next event of an inline driver.
+/// The next event of an inline driver, for a test that does nothing else meanwhile.
 ///
 /// # Panics
 /// If none comes, or the session is over.
 pub async fn next_inline(driver: &mut impl Inline) -> OwnedEvent {
-    let event = bounded("an event", driver.next(|event| event.to_owned())).await;
+    let event = bounded("an event", driver.wait(|event| event.to_owned())).await;
     event.expect("the session is not over yet")
 }
 

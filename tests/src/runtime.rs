@@ -1,5 +1,6 @@
 //! The runtimes that every scenario runs under, with the same verbs.
 
+use crate::SOON;
 use everwire_core::{Client, Config, ConfigError, Endpoint, Event, Events, ProviderError, TimedOut};
 use smol::future::{or, yield_now};
 use std::future::Future;
@@ -51,6 +52,11 @@ pub trait Inline {
 
     /// The next event, for as long as `look` looks at it; `None` once the session is closed. Dropping the future must lose nothing.
     fn next<T>(&mut self, look: impl FnOnce(Event<'_>) -> T) -> impl Future<Output = Option<T>>;
+
+    /// The same for whoever has nothing else to do meanwhile: a thread that may block does so.
+    fn wait<T>(&mut self, look: impl FnOnce(Event<'_>) -> T) -> impl Future<Output = Option<T>> {
+        self.next(look)
+    }
 }
 
 /// Tokio with two worker threads.
@@ -263,6 +269,14 @@ impl Inline for everwire_blocking::Driver {
                 Err(TimedOut) => yield_now().await,
             }
             wait = Duration::from_millis(1);
+        }
+    }
+
+    async fn wait<T>(&mut self, look: impl FnOnce(Event<'_>) -> T) -> Option<T> {
+        match Self::next(self, SOON) {
+            Ok(event) => event.map(look),
+            // Whoever awaits this says what he waited for.
+            Err(TimedOut) => std::future::pending().await,
         }
     }
 }

@@ -110,6 +110,18 @@ impl Recorder {
             None => lock(&self.log).end(self.session),
         }
     }
+
+    fn look<T>(&self, event: Event<'_>, look: impl FnOnce(Event<'_>) -> T) -> T {
+        self.record(Some(&event.to_owned()));
+        look(event)
+    }
+
+    fn end<T>(&self, looked: Option<T>) -> Option<T> {
+        if looked.is_none() {
+            self.record(None);
+        }
+        looked
+    }
 }
 
 /// Where events come from.
@@ -180,14 +192,14 @@ impl<R: Runtime> Driver<R> {
         self.driver.client()
     }
 
-    /// The driver's `next`, owned.
+    /// The driver's `next`, owned, for tasks that do other things meanwhile.
     pub async fn next(&mut self) -> Option<OwnedEvent> {
         Inline::next(self, |event| event.to_owned()).await
     }
 
-    /// The driver's `next`, for as long as `look` looks at it.
+    /// The driver's `next`, for as long as `look` looks at it; a thread that may block does.
     pub async fn look<T>(&mut self, look: impl FnOnce(Event<'_>) -> T) -> Option<T> {
-        Inline::next(self, look).await
+        self.wait(look).await
     }
 }
 
@@ -198,15 +210,12 @@ impl<R: Runtime> Inline for Driver<R> {
 
     async fn next<T>(&mut self, look: impl FnOnce(Event<'_>) -> T) -> Option<T> {
         let recorder = &self.recorder;
-        let looked = self.driver.next(|event| {
-            recorder.record(Some(&event.to_owned()));
-            look(event)
-        });
-        let looked = looked.await;
-        if looked.is_none() {
-            recorder.record(None);
-        }
-        looked
+        recorder.end(self.driver.next(|event| recorder.look(event, look)).await)
+    }
+
+    async fn wait<T>(&mut self, look: impl FnOnce(Event<'_>) -> T) -> Option<T> {
+        let recorder = &self.recorder;
+        recorder.end(self.driver.wait(|event| recorder.look(event, look)).await)
     }
 }
 

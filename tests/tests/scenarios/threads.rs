@@ -200,7 +200,7 @@ async fn events_move_between_tasks_and_threads(scene: &Scene<impl Runtime>) {
                 let _ = sender.send(events);
             }),
             _ => {
-                _ = thread::spawn(move || {
+                let _ = thread::spawn(move || {
                     for n in want {
                         let Some(OwnedEvent::Message { message, .. }) = events.next_blocking() else {
                             panic!()
@@ -208,7 +208,7 @@ async fn events_move_between_tasks_and_threads(scene: &Scene<impl Runtime>) {
                         assert_eq!(message, Message::text(n.to_string()));
                     }
                     let _ = sender.send(events);
-                })
+                });
             }
         }
         events = bounded("the events", unblock(move || back.recv())).await.unwrap();

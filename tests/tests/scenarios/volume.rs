@@ -219,20 +219,20 @@ async fn many_sessions_in_one_thread(scene: &Scene<impl Runtime>) {
     let sessions = (0..SESSIONS).map(|session| -> Pin<Box<dyn Future<Output = ()>>> {
         let mut driver = scene.driver(config_for(&server));
         Box::pin(async move {
-            assert!(matches!(next_inline(&mut driver).await, OwnedEvent::Online { .. }));
+            assert!(matches!(driver.next().await, Some(OwnedEvent::Online { .. })));
             let client = driver.client();
             for n in 0..EACH {
                 let text = format!("{session} {n}");
                 client.send(&text).unwrap();
-                let event = next_inline(&mut driver).await;
-                let OwnedEvent::Message { message, .. } = event else { panic!("{event:?}") };
+                let event = driver.next().await;
+                let Some(OwnedEvent::Message { message, .. }) = event else { panic!("{event:?}") };
                 assert_eq!(message, Message::text(text));
             }
             client.close(CloseCode::Normal, "");
-            assert!(matches!(next_inline(&mut driver).await, OwnedEvent::Closed { error: None }));
+            assert!(matches!(driver.next().await, Some(OwnedEvent::Closed { error: None })));
         })
     });
-    all(sessions.collect()).await;
+    bounded("all sessions", all(sessions.collect())).await;
     assert_eq!(server.connections(), SESSIONS);
 }
 
