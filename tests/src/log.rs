@@ -38,7 +38,7 @@ impl Log {
     }
 
     pub(crate) fn note(&mut self, note: String) {
-        self.notes.push(without_ports(&note));
+        self.notes.push(without_chance(&note));
     }
 
     pub(crate) fn end(&mut self, session: usize) {
@@ -48,7 +48,7 @@ impl Log {
     pub(crate) fn event(&mut self, session: usize, event: &OwnedEvent, line: String) {
         let entries = &mut self.sessions[session];
         let OwnedEvent::Message { message, .. } = event else {
-            entries.push(Entry::Line(without_ports(&line)));
+            entries.push(Entry::Line(without_chance(&line)));
             return;
         };
         if let Some(Entry::Messages { of, count, hash, .. }) = entries.last_mut()
@@ -137,16 +137,18 @@ pub fn describe(event: &OwnedEvent) -> Option<String> {
     })
 }
 
-/// Servers have another port each time.
-fn without_ports(line: &str) -> String {
-    const BEFORE: &str = "127.0.0.1:";
-    let mut out = String::with_capacity(line.len());
-    let mut parts = line.split(BEFORE);
-    out.push_str(parts.next().unwrap_or_default());
-    for part in parts {
-        out.push_str(BEFORE);
-        out.push_str("port");
-        out.push_str(part.trim_start_matches(|c: char| c.is_ascii_digit()));
+/// Servers have another port each time, and certificates are looked at at another time.
+fn without_chance(line: &str) -> String {
+    let mut line = line.to_owned();
+    for before in ["127.0.0.1:", "now: Some("] {
+        let mut parts = line.split(before);
+        let mut out = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            out.push_str(before);
+            out.push('*');
+            out.push_str(part.trim_start_matches(|c: char| c.is_ascii_digit()));
+        }
+        line = out;
     }
-    out
+    line
 }

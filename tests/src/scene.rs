@@ -1,7 +1,7 @@
 //! What a scenario gets: sessions of a runtime, all of whose events are put into a log that is compared with the other runtimes'.
 
 use crate::log::{Log, describe};
-use crate::{Inline, Runtime, bounded};
+use crate::{Inline, Runtime, SOON, timeout};
 use everwire_core::{Client, Config, Endpoint, Event, Events, OwnedEvent, ProviderError};
 use std::fmt;
 use std::future::Future;
@@ -153,7 +153,7 @@ impl Tape {
     /// # Panics
     /// If it times out without a timeout.
     pub fn next_blocking(&mut self) -> Option<OwnedEvent> {
-        let event = self.events.next_blocking(Some(crate::SOON)).expect("an event comes in time");
+        let event = self.events.next_blocking(Some(SOON)).expect("an event comes in time");
         self.recorder.record(event.as_ref());
         event
     }
@@ -256,7 +256,10 @@ impl Runs {
 pub fn run<R: Runtime>(scenario: impl AsyncFnOnce(&Scene<R>)) -> String {
     let log = Arc::new(Mutex::new(Log::new(describe)));
     let scene = Scene { log: log.clone(), runtime: PhantomData::<R> };
-    R::block_on(bounded("the scenario", scenario(&scene)));
+    // Each wait in it has its own bound; this is for those that were forgotten.
+    if R::block_on(timeout(SOON * 4, scenario(&scene))).is_err() {
+        panic!("the scenario does not end under {}", R::NAME);
+    }
     lock(&log).to_string()
 }
 

@@ -229,7 +229,7 @@ async fn silence(scene: &Scene<impl Runtime>) {
     assert_eq!(market.recovers(&ids, 2).await, Error::Timeout(Timeout::Pong));
     assert!(market.feed.missed > 0, "ticks went on for at least 300 ms");
     let pongs = market.feed.log.iter().filter(|event| matches!(event, OwnedEvent::Pong { .. })).count();
-    assert_eq!(market.client.stats().rtt.is_some(), pongs > 0);
+    assert!(pongs == 0 || market.client.stats().rtt.is_some());
 }
 
 async fn a_close_frame(scene: &Scene<impl Runtime>) {
