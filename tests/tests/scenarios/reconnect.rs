@@ -1,28 +1,38 @@
 //! Connections that end in every way that they can: what is told, and that nothing is missed in silence.
 
-// clippy.toml allows it in test functions, but not in the functions they call.
-#![allow(clippy::unwrap_used)]
-
+use everwire_core::{
+    Client, Config, Disconnect, Error, JsonRpc, OwnedEvent, Request, RequestError, SubscriptionId, Timeout,
+    Unanswered,
+};
 use everwire_testing::venue::JsonRpcVenue;
 use everwire_testing::{ConnHandle, Message, MockServer};
-use everwire_tests::{SOON, bounded, config_for, lost, names, next, online};
-use everwire_tokio::{
-    Client, Config, Disconnect, Error, Events, JsonRpc, OwnedEvent, Request, RequestError, SubscriptionId,
-    Timeout, Unanswered, connect,
+use everwire_tests::{
+    Runtime, SOON, Scene, Tape, bounded, config_for, lost, names, next, no_messages, online, scenarios,
 };
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::time::Duration;
 
+scenarios! {
+    a_reset,
+    a_fin,
+    a_reset_in_the_middle_of_a_frame,
+    silence,
+    a_close_frame,
+    a_request_in_flight_is_settled,
+    a_server_that_is_away_for_a_while,
+    without_subscriptions_the_gap_is_the_whole_sessions,
+}
+
 const TOPICS: [&str; 2] = ["book.A", "trades.B"];
 
 /// A venue whose channels tick, and a client that is subscribed to two of them.
-struct Scene {
+struct Market {
     venue: JsonRpcVenue,
     server: MockServer,
     client: Client,
-    events: Events,
+    events: Tape,
     feed: Feed,
 }
 
@@ -96,8 +106,12 @@ fn sequence(message: &Message) -> u64 {
     value["params"]["data"]["seq"].as_u64().unwrap()
 }
 
-impl Scene {
-    async fn start(configure: impl FnOnce(Config) -> Config) -> (Self, [SubscriptionId; 2]) {
+impl Market {
+    async fn start(
+        scene: &Scene<impl Runtime>,
+        configure: impl FnOnce(Config) -> Config,
+    ) -> (Self, [SubscriptionId; 2]) {
+        scene.log_as(but_ticks);
         let venue = JsonRpcVenue::builder().tick_every(Duration::from_millis(2)).build();
         let answers = venue.clone();
         // "hang" is a method that is never answered.
@@ -109,11 +123,12 @@ impl Scene {
             })
             .start();
         let protocol = JsonRpc::new().methods("public/subscribe", "public/unsubscribe");
-        let (client, events) = connect(configure(config_for(&server).protocol(protocol))).unwrap();
-        let ids = TOPICS.map(|topic| client.subscribe(topic));
-        let mut scene = Self { venue, server, client, events, feed: Feed::default() };
-        scene.flows(1, &ids).await;
-        (scene, ids)
+        let driver = scene.driver(configure(config_for(&server).protocol(protocol)));
+        let ids = TOPICS.map(|topic| driver.client().subscribe(topic));
+        let (client, events) = scene.spawn(driver);
+        let mut market = Self { venue, server, client, events, feed: Feed::default() };
+        market.flows(1, &ids).await;
+        (market, ids)
     }
 
     /// Takes events until some messages of both channels have come over the connection of this epoch.
@@ -167,6 +182,11 @@ impl Scene {
     }
 }
 
+/// How often the market ticks in the meantime is up to chance, and how often a server is looked for that is not there.
+fn but_ticks(event: &OwnedEvent) -> Option<String> {
+    if matches!(event, OwnedEvent::AttemptFailed { .. }) { None } else { no_messages(event) }
+}
+
 fn is_reset(error: &Error) -> bool {
     matches!(
         error,
@@ -174,78 +194,71 @@ fn is_reset(error: &Error) -> bool {
     )
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_reset() {
-    let (mut scene, ids) = Scene::start(|config| config).await;
+async fn a_reset(scene: &Scene<impl Runtime>) {
+    let (mut market, ids) = Market::start(scene, |config| config).await;
     for epoch in 2..6 {
-        scene.conn().kill();
-        let error = scene.recovers(&ids, epoch).await;
+        market.conn().kill();
+        let error = market.recovers(&ids, epoch).await;
         assert!(is_reset(&error), "{error:?}");
     }
-    assert_eq!(scene.server.connections(), 5);
+    assert_eq!(market.server.connections(), 5);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_fin() {
-    let (mut scene, ids) = Scene::start(|config| config).await;
-    scene.conn().hang_up();
-    assert_eq!(scene.recovers(&ids, 2).await, Error::Disconnected(Disconnect::Eof));
+async fn a_fin(scene: &Scene<impl Runtime>) {
+    let (mut market, ids) = Market::start(scene, |config| config).await;
+    market.conn().hang_up();
+    assert_eq!(market.recovers(&ids, 2).await, Error::Disconnected(Disconnect::Eof));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_reset_in_the_middle_of_a_frame() {
-    let (mut scene, ids) = Scene::start(|config| config).await;
+async fn a_reset_in_the_middle_of_a_frame(scene: &Scene<impl Runtime>) {
+    let (mut market, ids) = Market::start(scene, |config| config).await;
     // A notification is longer than 100 bytes, its header two to four: these cut headers and payloads.
     for (epoch, bytes) in (2..).zip([1, 2, 3, 50, 1000]) {
-        scene.conn().kill_after(bytes);
-        let error = scene.recovers(&ids, epoch).await;
+        market.conn().kill_after(bytes);
+        let error = market.recovers(&ids, epoch).await;
         assert!(is_reset(&error), "{error:?}");
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn silence() {
+async fn silence(scene: &Scene<impl Runtime>) {
     let pings = |config: Config| {
         config.ping_interval(Duration::from_millis(100)).pong_timeout(Duration::from_millis(300))
     };
-    let (mut scene, ids) = Scene::start(pings).await;
-    scene.conn().stall(true);
-    assert_eq!(scene.recovers(&ids, 2).await, Error::Timeout(Timeout::Pong));
-    assert!(scene.feed.missed > 0, "ticks went on for at least 300 ms");
-    let pongs = scene.feed.log.iter().filter(|event| matches!(event, OwnedEvent::Pong { .. })).count();
-    assert_eq!(scene.client.stats().rtt.is_some(), pongs > 0);
+    let (mut market, ids) = Market::start(scene, pings).await;
+    market.conn().stall(true);
+    assert_eq!(market.recovers(&ids, 2).await, Error::Timeout(Timeout::Pong));
+    assert!(market.feed.missed > 0, "ticks went on for at least 300 ms");
+    let pongs = market.feed.log.iter().filter(|event| matches!(event, OwnedEvent::Pong { .. })).count();
+    assert!(pongs == 0 || market.client.stats().rtt.is_some());
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_close_frame() {
-    let (mut scene, ids) = Scene::start(|config| config).await;
-    scene.conn().close(1012, "restarting");
-    let Error::Closed(closed) = scene.recovers(&ids, 2).await else { panic!() };
+async fn a_close_frame(scene: &Scene<impl Runtime>) {
+    let (mut market, ids) = Market::start(scene, |config| config).await;
+    market.conn().close(1012, "restarting");
+    let Error::Closed(closed) = market.recovers(&ids, 2).await else { panic!() };
     assert_eq!((u16::from(closed.code), &*closed.reason), (1012, "restarting"));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_request_in_flight_is_settled() {
-    let (mut scene, ids) = Scene::start(|config| config).await;
-    let conn = scene.conn();
-    let answer = scene.client.request(Request::new("hang"));
+async fn a_request_in_flight_is_settled(scene: &Scene<impl Runtime>) {
+    let (mut market, ids) = Market::start(scene, |config| config).await;
+    let conn = market.conn();
+    let answer = market.client.request(Request::new("hang"));
     conn.wait_for("the request", SOON, |m| m.to_text().is_ok_and(|text| text.contains("\"hang\""))).unwrap();
     conn.kill();
     let outcome = bounded("the outcome", answer).await;
     assert_eq!(outcome, Err(RequestError::SentUnknown(Unanswered::ConnectionLost)));
-    scene.recovers(&ids, 2).await;
-    let answer = bounded("an answer", scene.client.request(Request::new("public/test"))).await.unwrap();
+    market.recovers(&ids, 2).await;
+    let answer = bounded("an answer", market.client.request(Request::new("public/test"))).await.unwrap();
     assert_eq!(serde_json::from_str::<Value>(&answer).unwrap()["version"], "1.2.26");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_is_away_for_a_while() {
-    let (mut scene, ids) = Scene::start(|config| config).await;
-    scene.server.refuse_connections(true).unwrap();
-    scene.conn().kill();
+async fn a_server_that_is_away_for_a_while(scene: &Scene<impl Runtime>) {
+    let (mut market, ids) = Market::start(scene, |config| config).await;
+    market.server.refuse_connections(true).unwrap();
+    market.conn().kill();
     let mut failed = 0;
     while failed < 5 {
-        let event = next(&mut scene.events).await;
+        let event = next(&mut market.events).await;
         if let OwnedEvent::AttemptFailed { failures, error, retry_at } = &event {
             failed += 1;
             // The connection that was lost does not count: it had been online.
@@ -254,19 +267,18 @@ async fn a_server_that_is_away_for_a_while() {
             let Error::Connect { addr, cause: Disconnect::Io { kind, .. } } = error else {
                 panic!("{error:?}")
             };
-            assert_eq!((*addr, *kind), (scene.server.addr(), ErrorKind::ConnectionRefused));
+            assert_eq!((*addr, *kind), (market.server.addr(), ErrorKind::ConnectionRefused));
         }
-        scene.feed.take(event);
+        market.feed.take(event);
     }
-    scene.server.refuse_connections(false).unwrap();
-    scene.recovers(&ids, 2).await;
-    assert_eq!(scene.server.connections(), 2);
+    market.server.refuse_connections(false).unwrap();
+    market.recovers(&ids, 2).await;
+    assert_eq!(market.server.connections(), 2);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_subscriptions_the_gap_is_the_whole_sessions() {
+async fn without_subscriptions_the_gap_is_the_whole_sessions(scene: &Scene<impl Runtime>) {
     let server = MockServer::builder().on_connect(|conn, _| conn.send_text("hello")).start();
-    let (_client, mut events) = connect(config_for(&server)).unwrap();
+    let (_client, mut events) = scene.connect(config_for(&server));
     online(&mut events).await;
     assert!(matches!(next(&mut events).await, OwnedEvent::Message { .. }));
     server.last().unwrap().kill();

@@ -1,17 +1,30 @@
 //! Requests through a handle: each ends, whatever happens, and says truly how.
 
-// clippy.toml allows it in test functions, but not in the functions they call.
-#![allow(clippy::unwrap_used)]
-
+use everwire_core::{
+    Client, CloseCode, Config, JsonRpc, OnDisconnect, OwnedEvent, Request, RequestError, RequestOptions,
+    ResponseFuture, SendError, State, Unanswered,
+};
 use everwire_testing::venue::JsonRpcVenue;
 use everwire_testing::{ConnHandle, HandshakeFault, MockServer};
-use everwire_tests::{SOON, bounded, closed, config_for, driving, lost, noise, online, until};
-use everwire_tokio::{
-    Client, CloseCode, Config, Driver, Event, Events, JsonRpc, OnDisconnect, OwnedEvent, Request,
-    RequestError, RequestOptions, ResponseFuture, SendError, State, Unanswered, connect,
+use everwire_tests::{
+    Runtime, SOON, Scene, Tape, bounded, closed, config_for, describe, drive_until, driving, lost,
+    next_inline, noise, online, scenarios, until,
 };
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
+
+scenarios! {
+    answers_and_errors,
+    no_answer_in_time,
+    dropping_the_future_cancels,
+    a_connection_lost_after_sending,
+    a_connection_lost_before_sending,
+    without_a_connection_only_what_may_wait_is_taken,
+    closing_settles,
+    events_that_nobody_takes_do_not_keep_a_request_from_ending,
+    a_session_that_gives_up_ends_what_waited_for_a_connection,
+    who_waits_for_room_gets_it_even_for_what_is_longer_than_half,
+}
 
 /// A server that answers as a venue, but never a request with "hang" in it.
 fn server() -> MockServer {
@@ -29,8 +42,8 @@ fn rpc(server: &MockServer) -> Config {
     config_for(server).protocol(JsonRpc::new().methods("public/subscribe", "public/unsubscribe"))
 }
 
-async fn start(server: &MockServer) -> (Client, Events) {
-    let (client, mut events) = connect(rpc(server)).unwrap();
+async fn start(scene: &Scene<impl Runtime>, server: &MockServer) -> (Client, Tape) {
+    let (client, mut events) = scene.connect(rpc(server));
     online(&mut events).await;
     (client, events)
 }
@@ -48,10 +61,9 @@ fn arrived(conn: &ConnHandle, text: &str) {
     conn.wait_for(text, SOON, |message| message.to_text().is_ok_and(|got| got.contains(text))).unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn answers_and_errors() {
+async fn answers_and_errors(scene: &Scene<impl Runtime>) {
     let server = server();
-    let (client, _events) = start(&server).await;
+    let (client, _events) = start(scene, &server).await;
     let requests: Vec<_> = (0..500)
         .map(|n| client.request(Request::new("echo").params(&json!({ "n": n }).to_string())))
         .collect();
@@ -67,10 +79,9 @@ async fn answers_and_errors() {
     assert!(matches!(refused, Err(RequestError::NotTaken(SendError::Unsupported(_)))), "{refused:?}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_answer_in_time() {
+async fn no_answer_in_time(scene: &Scene<impl Runtime>) {
     let server = server();
-    let (client, _events) = start(&server).await;
+    let (client, _events) = start(scene, &server).await;
     let begin = Instant::now();
     let options = RequestOptions { timeout: Some(Duration::from_millis(200)), ..RequestOptions::default() };
     let answer = client.request_with(Request::new("hang"), options);
@@ -80,10 +91,9 @@ async fn no_answer_in_time() {
     assert!(outcome(client.request(Request::new("public/test"))).await.is_ok(), "the session goes on");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn dropping_the_future_cancels() {
+async fn dropping_the_future_cancels(scene: &Scene<impl Runtime>) {
     let server = server();
-    let (client, mut events) = start(&server).await;
+    let (client, mut events) = start(scene, &server).await;
     let conn = server.last().unwrap();
     let answer = client.request(Request::new("hang"));
     let id = answer.id().unwrap();
@@ -102,10 +112,9 @@ async fn dropping_the_future_cancels() {
     assert!(!told, "nobody awaits it any more: {before:?}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_connection_lost_after_sending() {
+async fn a_connection_lost_after_sending(scene: &Scene<impl Runtime>) {
     let server = server();
-    let (client, mut events) = start(&server).await;
+    let (client, mut events) = start(scene, &server).await;
     let conn = server.last().unwrap();
     let fail = client.request(Request::new("hang"));
     let hold = client.request_with(Request::new("hang/held"), with(OnDisconnect::Hold));
@@ -122,17 +131,22 @@ async fn a_connection_lost_after_sending() {
     assert_eq!(outcome(resend).await.unwrap(), "\"second\"");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_connection_lost_before_sending() {
+async fn a_connection_lost_before_sending(scene: &Scene<impl Runtime>) {
+    // How much the operating system takes is up to chance.
+    scene.log_as(|event| match event {
+        OwnedEvent::Lost { error, .. } => Some(format!("Lost {error:?}")),
+        event => describe(event),
+    });
     let server = server();
     // More than the operating system's buffers of both sides take.
-    let (client, mut events) = connect(rpc(&server).send_buffer(256 << 20).ping_interval(None)).unwrap();
+    const COUNT: u64 = 24;
+    let (client, mut events) = scene.connect(rpc(&server).send_buffer(64 << 20).ping_interval(None));
     online(&mut events).await;
     let conn = server.last().unwrap();
     conn.stall(true);
     let block = noise(1, 1 << 20);
     let mut sent = Vec::new();
-    for _ in 0..128 {
+    for _ in 0..COUNT {
         sent.push(client.send(&block[..]).unwrap());
     }
     let fail = client.request(Request::new("echo"));
@@ -146,17 +160,16 @@ async fn a_connection_lost_before_sending() {
     let (unsent, _) = until(&mut events, "Lost", unsent).await;
     let last = sent.last().unwrap();
     assert_eq!(unsent.not_sent.end.as_u64(), last.as_u64() + 1, "{unsent:?}");
-    assert!(unsent.count() > 0 && unsent.count() <= 128, "{unsent:?}");
+    assert!(unsent.count() > 0 && unsent.count() <= COUNT, "{unsent:?}");
     if let Some(cut) = unsent.cut {
         assert_eq!(cut.as_u64() + 1, unsent.not_sent.start.as_u64(), "{unsent:?}");
     }
     assert!(outcome(hold).await.unwrap().contains("1.2.26"), "it waited for the next connection");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_a_connection_only_what_may_wait_is_taken() {
+async fn without_a_connection_only_what_may_wait_is_taken(scene: &Scene<impl Runtime>) {
     let server = server();
-    let (client, mut events) = start(&server).await;
+    let (client, mut events) = start(scene, &server).await;
     server.refuse_connections(true).unwrap();
     server.last().unwrap().kill();
     lost(&mut events).await;
@@ -180,10 +193,9 @@ async fn without_a_connection_only_what_may_wait_is_taken() {
     assert!(!texts.iter().any(|text| text.contains("\"held\":3")), "it was cancelled: {texts:?}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn closing_settles() {
+async fn closing_settles(scene: &Scene<impl Runtime>) {
     let server = server();
-    let (client, mut events) = start(&server).await;
+    let (client, mut events) = start(scene, &server).await;
     let hang = client.request(Request::new("hang"));
     arrived(&server.last().unwrap(), "hang");
     client.close(CloseCode::Normal, "");
@@ -194,8 +206,7 @@ async fn closing_settles() {
 }
 
 /// The timeout of a request is kept even if nobody takes the events, which stand before its answer.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn events_that_nobody_takes_do_not_keep_a_request_from_ending() {
+async fn events_that_nobody_takes_do_not_keep_a_request_from_ending(scene: &Scene<impl Runtime>) {
     let server = MockServer::builder()
         .handler(|conn, _| {
             for n in 0..10_000 {
@@ -203,7 +214,7 @@ async fn events_that_nobody_takes_do_not_keep_a_request_from_ending() {
             }
         })
         .start();
-    let (client, mut events) = connect(rpc(&server)).unwrap();
+    let (client, mut events) = scene.connect(rpc(&server));
     online(&mut events).await;
     let options = RequestOptions { timeout: Some(Duration::from_millis(300)), ..RequestOptions::default() };
     let answer = client.request_with(Request::new("flood"), options.clone());
@@ -216,82 +227,77 @@ async fn events_that_nobody_takes_do_not_keep_a_request_from_ending() {
 /// Makes a request in each state that a session can be in, then drops its driver.
 mod the_driver_is_dropped {
     use super::*;
+    use everwire_tests::Driver;
 
-    async fn settles(driver: Driver, state: State, expected: RequestError) {
+    scenarios! {
+        before_it_ran,
+        while_connecting,
+        while_restoring,
+        while_waiting_for_the_next_attempt,
+        online_before_a_byte_was_written,
+        online_and_sent,
+    }
+
+    async fn settles(driver: Driver<impl Runtime>, state: State) {
         let client = driver.client();
         assert_eq!(client.state(), state);
         let answer = client.request_with(Request::new("hang"), with(OnDisconnect::Resend));
         drop(driver);
-        assert_eq!(outcome(answer).await, Err(expected), "{state:?}");
+        assert_eq!(outcome(answer).await, Err(NOT_SENT), "{state:?}");
         let after = outcome(client.request_with(Request::new("echo"), with(OnDisconnect::Hold))).await;
         assert_eq!(after, Err(RequestError::NotTaken(SendError::Closed)), "{state:?}");
         assert_eq!(client.send("x"), Err(SendError::Closed), "{state:?}");
         assert_eq!(client.state(), State::Closed);
     }
 
-    /// Runs the driver until the client is in this state.
-    async fn drive_to(driver: &mut Driver, state: State) {
+    /// Runs the driver until the session is in this state.
+    async fn drive_to(driver: &mut Driver<impl Runtime>, state: State) {
         let client = driver.client();
-        bounded("a state", async {
-            while client.state() != state {
-                tokio::select! {
-                    biased;
-                    _ = driver.next() => {}
-                    () = tokio::task::yield_now() => {}
-                }
-            }
-        })
-        .await;
+        drive_until(driver, "a state", || client.state() == state).await;
     }
 
     const NOT_SENT: RequestError = RequestError::NotSent(Unanswered::Closed);
 
-    #[tokio::test]
-    async fn before_it_ran() {
+    async fn before_it_ran(scene: &Scene<impl Runtime>) {
         let server = server();
-        settles(Driver::new(rpc(&server)).unwrap(), State::Idle, NOT_SENT).await;
+        settles(scene.driver(rpc(&server)), State::Idle).await;
     }
 
-    #[tokio::test]
-    async fn while_connecting() {
+    async fn while_connecting(scene: &Scene<impl Runtime>) {
         let server = MockServer::builder().handshake(HandshakeFault::Silent).start();
-        let mut driver = Driver::new(rpc(&server)).unwrap();
+        let mut driver = scene.driver(rpc(&server));
         drive_to(&mut driver, State::Connecting).await;
-        settles(driver, State::Connecting, NOT_SENT).await;
+        settles(driver, State::Connecting).await;
     }
 
-    #[tokio::test]
-    async fn while_restoring() {
+    async fn while_restoring(scene: &Scene<impl Runtime>) {
         let venue = JsonRpcVenue::builder().never_ack("x").build();
         let server = MockServer::builder().venue(&venue).start();
-        let mut driver = Driver::new(rpc(&server)).unwrap();
+        let mut driver = scene.driver(rpc(&server));
         driver.client().subscribe("x");
         drive_to(&mut driver, State::Restoring).await;
-        settles(driver, State::Restoring, NOT_SENT).await;
+        settles(driver, State::Restoring).await;
     }
 
-    #[tokio::test]
-    async fn while_waiting_for_the_next_attempt() {
+    async fn while_waiting_for_the_next_attempt(scene: &Scene<impl Runtime>) {
         let refusal = HandshakeFault::status_with(503, &[("Retry-After", "60")], "");
         let server = MockServer::builder().handshake(refusal).start();
-        let mut driver = Driver::new(rpc(&server)).unwrap();
+        let mut driver = scene.driver(rpc(&server));
         drive_to(&mut driver, State::Backoff).await;
-        settles(driver, State::Backoff, NOT_SENT).await;
+        settles(driver, State::Backoff).await;
     }
 
-    #[tokio::test]
-    async fn online_before_a_byte_was_written() {
+    async fn online_before_a_byte_was_written(scene: &Scene<impl Runtime>) {
         let server = server();
-        let mut driver = Driver::new(rpc(&server)).unwrap();
+        let mut driver = scene.driver(rpc(&server));
         drive_to(&mut driver, State::Online).await;
-        settles(driver, State::Online, NOT_SENT).await;
+        settles(driver, State::Online).await;
     }
 
-    #[tokio::test]
-    async fn online_and_sent() {
+    async fn online_and_sent(scene: &Scene<impl Runtime>) {
         let server = server();
-        let mut driver = Driver::new(rpc(&server)).unwrap();
-        assert!(matches!(bounded("Online", driver.next()).await, Some(Event::Online { .. })));
+        let mut driver = scene.driver(rpc(&server));
+        assert!(matches!(next_inline(&mut driver).await, OwnedEvent::Online { .. }));
         let client = driver.client();
         let answer = client.request(Request::new("hang"));
         let conn = server.last().unwrap();
@@ -300,30 +306,31 @@ mod the_driver_is_dropped {
         assert_eq!(outcome(answer).await, Err(RequestError::SentUnknown(Unanswered::Closed)));
     }
 
+    /// Only tokio's tasks end with something that a test can drop: the executors of smol and async-std live as long as the process, and
+    /// so do threads.
     #[test]
     fn with_its_runtime() {
         let server = server();
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let (client, answer, _events) = runtime.block_on(async {
-            let (client, events) = start(&server).await;
+            let (client, mut events) = everwire_tokio::connect(rpc(&server)).unwrap();
+            online(&mut events).await;
             let answer = client.request(Request::new("hang"));
             (client, answer, events)
         });
         drop(runtime);
-        let other = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let ended = other.block_on(outcome(answer));
+        let ended = smol::future::block_on(outcome(answer));
         assert!(matches!(ended, Err(RequestError::SentUnknown(Unanswered::Closed) | NOT_SENT)), "{ended:?}");
         assert_eq!(client.state(), State::Closed);
     }
 }
 
-#[tokio::test]
-async fn a_session_that_gives_up_ends_what_waited_for_a_connection() {
+async fn a_session_that_gives_up_ends_what_waited_for_a_connection(scene: &Scene<impl Runtime>) {
     // Nobody listens where somebody just did.
     let addr = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let config = Config::new(&format!("ws://{addr}/")).unwrap().protocol(JsonRpc::new()).max_attempts(1);
-    let mut driver = Driver::new(config).unwrap();
+    let mut driver = scene.driver(config);
     let options = RequestOptions { on_disconnect: OnDisconnect::Hold, ..RequestOptions::default() };
     let response = driver.client().request_with(Request::new("late"), options);
     while bounded("the end", driver.next()).await.is_some() {}
@@ -332,12 +339,10 @@ async fn a_session_that_gives_up_ends_what_waited_for_a_connection() {
     assert_eq!(error, RequestError::NotSent(Unanswered::Closed));
 }
 
-#[tokio::test]
-async fn who_waits_for_room_gets_it_even_for_what_is_longer_than_half() {
+async fn who_waits_for_room_gets_it_even_for_what_is_longer_than_half(scene: &Scene<impl Runtime>) {
     let server = MockServer::start();
-    let (client, mut events) = connect(config_for(&server).send_buffer(100_000)).unwrap();
-    bounded("online", async { while !matches!(events.next().await, Some(OwnedEvent::Online { .. })) {} })
-        .await;
+    let (client, mut events) = scene.connect(config_for(&server).send_buffer(100_000));
+    online(&mut events).await;
     let long = "x".repeat(90_000);
     let mut sent = 0;
     bounded("room", async {

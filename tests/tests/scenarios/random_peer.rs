@@ -1,13 +1,11 @@
 //! Random messages both ways, in random pieces.
 
-// clippy.toml allows it in test functions, but not in the functions they call.
-#![allow(clippy::unwrap_used)]
-
+use everwire_core::ws::deflate::DeflateConfig;
+use everwire_core::{CloseCode, Config, Event, OwnedEvent, SendError};
 use everwire_testing::{ConnHandle, Message, MockServer};
-use everwire_tests::{SOON, bounded, config_for, noise};
-use everwire_tokio::ws::deflate::DeflateConfig;
-use everwire_tokio::{CloseCode, Config, Driver, Event, SendError};
+use everwire_tests::{Runtime, SOON, Scene, config_for, next_inline, noise, timeout};
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 use std::collections::VecDeque;
 
 /// What one side says, and the lengths of the frames that the server's echo of it comes in.
@@ -89,7 +87,7 @@ struct Case {
 }
 
 fn case() -> impl Strategy<Value = Case> {
-    let said = prop::collection::vec(said(), 20..60);
+    let said = prop::collection::vec(said(), 10..40);
     let buffers = (40_000..200_000_usize, 1_024..100_000_usize, 1_024..500_000_usize);
     (said, any::<bool>(), buffers).prop_map(|(said, tls, (recv_buffer, fragment, send_buffer))| Case {
         said,
@@ -112,63 +110,83 @@ fn server(case: &Case) -> MockServer {
     if case.tls { builder.tls().start() } else { builder.start() }
 }
 
-async fn run(case: &Case, config: impl FnOnce(Config) -> Config) {
+async fn check(scene: &Scene<impl Runtime>, case: &Case, config: impl FnOnce(Config) -> Config) {
     let server = server(case);
     let base = config_for(&server).recv_buffer(case.recv_buffer).fragment_size(case.fragment);
-    let mut driver = Driver::new(config(base.send_buffer(case.send_buffer))).unwrap();
+    let mut driver = scene.driver(config(base.send_buffer(case.send_buffer)));
     let client = driver.client();
-    assert!(matches!(driver.next().await, Some(Event::Online { .. })));
+    assert!(matches!(next_inline(&mut driver).await, OwnedEvent::Online { .. }));
     let mut outgoing = case.said.iter().map(Said::message).peekable();
     for said in &case.said {
-        loop {
+        let mut heard = false;
+        while !heard {
             while let Some(message) = outgoing.peek() {
-                match client.send(everwire_tokio::Message::try_from(message).unwrap()) {
+                match client.send(everwire_core::Message::try_from(message).unwrap()) {
                     Ok(_) => _ = outgoing.next(),
                     Err(SendError::Full) => break,
                     Err(error) => panic!("{error}"),
                 }
             }
-            match tokio::time::timeout(SOON, driver.next()).await {
-                Err(_) => panic!(
-                    "neither an echo nor room; the server: {:?}",
-                    server.last().and_then(|c| c.ended())
-                ),
+            let ended = || server.last().and_then(|conn| conn.ended());
+            let look = |event: Event<'_>| match event {
                 // What was refused is tried again.
-                Ok(Some(Event::Writable)) => {}
-                Ok(Some(Event::Message { message, .. })) => {
+                Event::Writable => false,
+                Event::Message { message, .. } => {
                     assert!(message.to_owned() == said.message(), "the echo differs: {said:?}");
-                    break;
+                    true
                 }
-                Ok(event) => {
-                    panic!("{event:?}; the server: {:?}", server.last().and_then(|conn| conn.ended()))
-                }
+                event => panic!("{event:?}; the server: {:?}", ended()),
+            };
+            match timeout(SOON, driver.look(look)).await {
+                Ok(Some(echo)) => heard = echo,
+                Ok(None) => panic!("the session is over; the server: {:?}", ended()),
+                Err(_) => panic!("neither an echo nor room; the server: {:?}", ended()),
             }
         }
     }
     client.close(CloseCode::Normal, "");
-    assert!(matches!(driver.next().await, Some(Event::Closed { error: None, .. })));
+    assert!(matches!(next_inline(&mut driver).await, OwnedEvent::Closed { error: None, .. }));
     assert!(driver.next().await.is_none());
     let pings: usize = case.said.iter().filter(|said| said.ping).map(|said| said.cuts.len()).sum();
     let pongs = server.last().unwrap().received().iter().filter(|message| message.is_pong()).count();
     assert_eq!(pongs, pings, "each ping is answered");
 }
 
-fn block_on(future: impl Future) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(bounded("all the echoes", future));
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 12, max_shrink_iters: 10, ..ProptestConfig::default() })]
-
-    #[test]
-    fn what_is_said_is_heard(case in case()) {
-        block_on(run(&case, |config| config));
-    }
-
-    /// A server that knows no compression has it declined.
-    #[test]
-    fn an_offer_of_compression_does_no_harm(case in case()) {
-        block_on(run(&case, |config| config.deflate(DeflateConfig::default())));
+/// Other cases with each runtime and each run; proptest's file keeps those that failed.
+fn property<R: Runtime>(config: fn(Config) -> Config) {
+    let settings = ProptestConfig {
+        cases: 3,
+        max_shrink_iters: 10,
+        source_file: Some(file!()),
+        ..ProptestConfig::default()
+    };
+    let mut runner = TestRunner::new(settings);
+    let checked = runner.run(&case(), |case| {
+        everwire_tests::run::<R>(async |scene: &Scene<R>| check(scene, &case, config).await);
+        Ok(())
+    });
+    if let Err(error) = checked {
+        panic!("{error}");
     }
 }
+
+macro_rules! properties {
+    ($($runtime:ident: $name:ident),+ $(,)?) => {$(
+        mod $name {
+            use super::*;
+
+            #[test]
+            fn what_is_said_is_heard() {
+                property::<everwire_tests::$runtime>(|config| config);
+            }
+
+            /// A server that knows no compression has it declined.
+            #[test]
+            fn an_offer_of_compression_does_no_harm() {
+                property::<everwire_tests::$runtime>(|config| config.deflate(DeflateConfig::default()));
+            }
+        }
+    )+};
+}
+
+properties! { Tokio: tokio, Smol: smol, AsyncStd: async_std, Blocking: blocking }

@@ -1,18 +1,26 @@
 //! The inline driver: its futures may be dropped at any time, and handles work while an event is borrowed.
 
-// clippy.toml allows it in test functions, but not in the functions they call.
-#![allow(clippy::unwrap_used)]
-
+use everwire_core::{
+    Client, CloseCode, Event, JsonRpc, Message, OnDisconnect, OwnedEvent, Request, RequestOptions, State,
+};
 use everwire_testing::venue::JsonRpcVenue;
 use everwire_testing::{MockServer, unblock};
-use everwire_tests::{SOON, bounded, config_for, driving, noise};
-use everwire_tokio::{
-    Client, CloseCode, Driver, Event, JsonRpc, Message, OnDisconnect, OwnedEvent, Request, RequestOptions,
-    State,
+use everwire_tests::{
+    Driver, Runtime, SOON, Scene, bounded, config_for, driving, next_inline, no_messages, noise, scenarios,
+    timeout,
 };
+use smol::future::{or, yield_now};
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
+
+scenarios! {
+    a_future_that_is_polled_once_and_dropped_loses_nothing,
+    select_loses_nothing,
+    timeout_loses_nothing,
+    handles_work_while_an_event_is_borrowed,
+    closing_while_an_event_is_borrowed,
+}
 
 const COUNT: usize = 2_000;
 
@@ -24,11 +32,12 @@ fn numbered(n: usize) -> Vec<u8> {
 
 /// Echoes messages one by one through a driver whose future is dropped by `turn` again and again, from the TCP connect to
 /// the close.
-async fn nothing_is_lost(
+async fn nothing_is_lost<R: Runtime>(
+    scene: &Scene<R>,
     server: MockServer,
-    mut turn: impl AsyncFnMut(&mut Driver) -> Option<Option<OwnedEvent>>,
+    mut turn: impl AsyncFnMut(&mut Driver<R>) -> Option<Option<OwnedEvent>>,
 ) {
-    let mut driver = Driver::new(config_for(&server).recv_buffer(64 << 10)).unwrap();
+    let mut driver = scene.driver(config_for(&server).recv_buffer(64 << 10));
     let client = driver.client();
     let (mut sent, mut received, mut online, mut turns) = (0, 0, 0, 0_u64);
     let run = async {
@@ -61,11 +70,11 @@ async fn nothing_is_lost(
 }
 
 /// Polls once, and drops the future that is not ready.
-async fn one_poll(driver: &mut Driver) -> Option<Option<OwnedEvent>> {
-    tokio::task::yield_now().await;
+async fn one_poll<R: Runtime>(driver: &mut Driver<R>) -> Option<Option<OwnedEvent>> {
+    yield_now().await;
     let mut cx = Context::from_waker(Waker::noop());
     match pin!(driver.next()).poll(&mut cx) {
-        Poll::Ready(event) => Some(event.map(|event| event.to_owned())),
+        Poll::Ready(event) => Some(event),
         Poll::Pending => None,
     }
 }
@@ -74,47 +83,36 @@ fn echo() -> everwire_testing::MockServerBuilder {
     MockServer::builder().handler(|conn, message| conn.send(message))
 }
 
-#[tokio::test]
-async fn a_future_that_is_polled_once_and_dropped_loses_nothing() {
-    nothing_is_lost(echo().start(), one_poll).await;
-    nothing_is_lost(echo().tls().start(), one_poll).await;
+async fn a_future_that_is_polled_once_and_dropped_loses_nothing(scene: &Scene<impl Runtime>) {
+    nothing_is_lost(scene, echo().start(), one_poll).await;
+    nothing_is_lost(scene, echo().tls().start(), one_poll).await;
 }
 
-#[tokio::test]
-async fn select_loses_nothing() {
+async fn select_loses_nothing<R: Runtime>(scene: &Scene<R>) {
     for server in [echo().start(), echo().tls().start()] {
         let mut n = 0_u32;
-        let select = async |driver: &mut Driver| {
+        let select = async |driver: &mut Driver<R>| {
             n += 1;
             let others = async {
                 for _ in 0..n % 4 {
-                    tokio::task::yield_now().await;
+                    yield_now().await;
                 }
+                None
             };
-            tokio::select! {
-                event = driver.next() => Some(event.map(|event| event.to_owned())),
-                () = others => None,
-            }
+            or(async { Some(driver.next().await) }, others).await
         };
-        nothing_is_lost(server, select).await;
+        nothing_is_lost(scene, server, select).await;
     }
 }
 
-#[tokio::test]
-async fn timeout_loses_nothing() {
+async fn timeout_loses_nothing<R: Runtime>(scene: &Scene<R>) {
     let mut n = 0_u64;
-    let timeout = async |driver: &mut Driver| {
+    let timeout = async |driver: &mut Driver<R>| {
         n += 1;
         let time = Duration::from_micros(n * 37 % 1_500);
-        let event = tokio::time::timeout(time, driver.next()).await;
-        event.ok().map(|event| event.map(|event| event.to_owned()))
+        timeout(time, driver.next()).await.ok()
     };
-    nothing_is_lost(echo().start(), timeout).await;
-}
-
-fn rpc(server: &MockServer) -> Driver {
-    let protocol = JsonRpc::new().methods("public/subscribe", "public/unsubscribe");
-    Driver::new(config_for(server).protocol(protocol)).unwrap()
+    nothing_is_lost(scene, echo().start(), timeout).await;
 }
 
 /// All that a handle can do, except to end the session.
@@ -129,37 +127,36 @@ fn use_handle(client: &Client, n: usize) {
     drop(client.request_with(Request::new("cancelled"), options));
 }
 
-#[tokio::test]
-async fn handles_work_while_an_event_is_borrowed() {
+async fn handles_work_while_an_event_is_borrowed(scene: &Scene<impl Runtime>) {
+    // The venue answers to what is no request, and it is up to chance how much of that comes in time.
+    scene.log_as(no_messages);
     let venue = JsonRpcVenue::new();
     let server = MockServer::builder().venue(&venue).start();
-    let mut driver = rpc(&server);
+    let protocol = JsonRpc::new().methods("public/subscribe", "public/unsubscribe");
+    let mut driver = scene.driver(config_for(&server).protocol(protocol));
     let client = driver.client();
     client.subscribe("a");
 
     // An event of the queue.
-    let online = bounded("Online", async {
-        loop {
-            match driver.next().await {
-                Some(event @ Event::Online { .. }) => break event.to_owned(),
-                Some(Event::Subscribed { topic, .. }) => assert_eq!(topic, "a"),
-                event => panic!("{event:?}"),
-            }
-        }
-    });
-    assert!(matches!(online.await, OwnedEvent::Online { .. }));
+    let subscribed = |event: Event<'_>| {
+        assert!(matches!(event, Event::Subscribed { topic: "a", .. }), "{event:?}");
+    };
+    bounded("Subscribed", driver.look(subscribed)).await.unwrap();
+    assert!(matches!(next_inline(&mut driver).await, OwnedEvent::Online { .. }));
     venue.publish("a", serde_json::json!({"price": 42}));
 
     // A message, which lies in the buffer.
-    let event = bounded("a message", driver.next()).await.unwrap();
-    let Event::Message { message: Message::Text(text), .. } = &event else { panic!("{event:?}") };
-    let before = (*text).to_owned();
-    use_handle(&client, 1);
-    // From another thread too: nobody holds the lock.
-    let other = client.clone();
-    std::thread::spawn(move || use_handle(&other, 2)).join().unwrap();
-    assert_eq!(*text, before, "what is borrowed stays as it is");
-    assert!(before.contains("42"));
+    let message = |event: Event<'_>| {
+        let Event::Message { message: Message::Text(text), .. } = &event else { panic!("{event:?}") };
+        let before = (*text).to_owned();
+        use_handle(&client, 1);
+        // From another thread too: nobody holds the lock.
+        let other = client.clone();
+        std::thread::spawn(move || use_handle(&other, 2)).join().unwrap();
+        assert_eq!(*text, before, "what is borrowed stays as it is");
+        assert!(before.contains("42"));
+    };
+    bounded("a message", driver.look(message)).await.unwrap();
 
     let conn = server.last().unwrap();
     let arrival = unblock(move || {
@@ -170,17 +167,17 @@ async fn handles_work_while_an_event_is_borrowed() {
 }
 
 /// The whole session may be dropped with an event of it in use by nobody, and closed while one is in use.
-#[tokio::test]
-async fn closing_while_an_event_is_borrowed() {
+async fn closing_while_an_event_is_borrowed(scene: &Scene<impl Runtime>) {
     let server = MockServer::builder().on_connect(|conn, _| conn.send_text("hello")).start();
-    let mut driver = Driver::new(config_for(&server)).unwrap();
+    let mut driver = scene.driver(config_for(&server));
     let client = driver.client();
-    assert!(matches!(bounded("Online", driver.next()).await, Some(Event::Online { .. })));
-    let event = bounded("a message", driver.next()).await.unwrap();
-    client.close(CloseCode::Normal, "");
-    assert!(matches!(event, Event::Message { message: Message::Text("hello"), .. }));
-    let last = bounded("Closed", driver.next()).await.map(|event| event.to_owned());
-    assert!(matches!(last, Some(OwnedEvent::Closed { error: None, .. })), "{last:?}");
+    assert!(matches!(next_inline(&mut driver).await, OwnedEvent::Online { .. }));
+    let message = |event: Event<'_>| {
+        client.close(CloseCode::Normal, "");
+        assert!(matches!(event, Event::Message { message: Message::Text("hello"), .. }));
+    };
+    bounded("a message", driver.look(message)).await.unwrap();
+    assert!(matches!(next_inline(&mut driver).await, OwnedEvent::Closed { error: None, .. }));
     assert!(bounded("the end", driver.next()).await.is_none());
     assert!(bounded("the end again", driver.next()).await.is_none(), "it stays over");
 }
