@@ -21,12 +21,18 @@ pub enum Mutant {
     HideGap,
     /// Requests to be held are sent before subscriptions are restored.
     SendBeforeRestore,
+    /// A host that wants to be left alone is connected to all the same.
+    IgnoreCooldown,
+    /// The endpoint that failed is the next one too.
+    KeepTurn,
+    /// A certificate that is not to be trusted is tried again.
+    RetryCertificate,
 }
 
 #[cfg(feature = "mutants")]
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::SkipRestore,
         Self::ResetBackoffOnConnect,
         Self::AcceptStaleAck,
@@ -34,6 +40,9 @@ impl Mutant {
         Self::IgnorePongs,
         Self::HideGap,
         Self::SendBeforeRestore,
+        Self::IgnoreCooldown,
+        Self::KeepTurn,
+        Self::RetryCertificate,
     ];
 }
 
