@@ -27,7 +27,7 @@ impl Room {
     }
 
     fn connect(&mut self, conn: u64) -> String {
-        assert_eq!(self.venue.accept(conn, self.now), Accept::Open);
+        assert_eq!(self.venue.accept(conn, SocketAddr::from(([192, 0, 2, 1], 9)), self.now), Accept::Open);
         let request = "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
         self.venue.received(conn, request.as_bytes(), self.now);
