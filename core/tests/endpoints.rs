@@ -447,3 +447,35 @@ fn a_host_that_is_to_be_left_alone_is_passed_over() {
     h.feed_silently(0, b"HTTP/1.1 429 Slow down\r\nRetry-After: 600\r\nContent-Length: 0\r\n\r\n");
     assert!(retry_in(&h).unwrap() >= secs(600));
 }
+
+#[test]
+fn if_all_are_to_be_left_alone_the_first_that_may_be_asked_again_is() {
+    let mut h = Harness::new(three());
+    for (conn, seconds) in [600, 20, 300].into_iter().enumerate() {
+        h.next_conn();
+        h.connect(conn);
+        let answer = format!("HTTP/1.1 429 Slow down\r\nRetry-After: {seconds}\r\nContent-Length: 0\r\n\r\n");
+        h.feed_silently(conn, answer.as_bytes());
+    }
+    assert_eq!(ports(&h), [9, 10, 11]);
+    let now = h.now;
+    h.next_conn();
+    assert_eq!(ports(&h)[3..], [10]);
+    assert!((secs(19)..secs(21)).contains(&(h.now - now)), "{:?}", h.now - now);
+}
+
+#[test]
+fn what_served_before_has_not_refused_for_good() {
+    let mut h = Harness::new(three());
+    h.run();
+    h.open(0);
+    h.eof(0);
+    let conn = h.next_conn();
+    refuse(&mut h, conn, "401 Unauthorized");
+    for _ in 0..6 {
+        let conn = h.next_conn();
+        refuse(&mut h, conn, "404 Not Found");
+        assert!(retry_in(&h).is_some());
+    }
+    assert_eq!(ports(&h), [9, 9, 10, 11, 9, 10, 11, 9]);
+}

@@ -4,7 +4,7 @@ use super::lease::Queued;
 use super::link::Link;
 use super::output::{AttemptId, ConnId, Output};
 use super::status::State;
-use super::{Endpoint, Session, Transport};
+use super::{Endpoint, Mutant, Session, Transport};
 use crate::error::{Disconnect, Error, ProviderError, ResolveError, Timeout};
 use crate::transport::race::Race;
 use crate::ws::Target;
@@ -70,18 +70,19 @@ impl Attempt {
 
 impl Session {
     pub(super) fn start_attempt(&mut self, now: Instant) {
-        // Of several endpoints, one whose host does not want to be left alone.
-        let held = |turn: usize| {
-            let endpoint = self.config.endpoint_at(turn);
-            endpoint.is_some_and(|e| self.config.cooldown.until(&host_port(&e.target), now).is_some())
+        // Of several endpoints, one whose host does not want to be left alone; if all do, the one that does so for the least time.
+        let held = |turn: &usize| {
+            let endpoint = self.config.endpoint_at(*turn)?;
+            self.held_until(&host_port(&endpoint.target), now)
         };
         let turns = (0..=self.config.fallbacks.len()).map(|n| self.turn.wrapping_add(n));
-        self.turn = turns.into_iter().find(|turn| !held(*turn)).unwrap_or(self.turn);
-        let endpoint = self.config.endpoint_at(self.turn).cloned();
+        let turn = turns.min_by_key(held).unwrap_or(self.turn);
+        let endpoint = self.config.endpoint_at(turn).cloned();
         let host = endpoint.as_ref().map(|endpoint| host_port(&endpoint.target));
         if host.is_some_and(|host| self.hold_back(&host, now)) {
             return;
         }
+        self.turn = turn;
         if let Some(flaps) = &mut self.flaps {
             flaps.began(now);
         }
@@ -104,7 +105,7 @@ impl Session {
 
     /// Puts the next attempt off if the host is to be left alone: another session was told so, and that is no failure of ours.
     fn hold_back(&mut self, host: &str, now: Instant) -> bool {
-        let Some(until) = self.config.cooldown.until(host, now) else { return false };
+        let Some(until) = self.held_until(host, now) else { return false };
         self.abandon_attempt(now);
         // Many wait for the same moment, and must not all come at it.
         let late = super::backoff::fraction(self.config.backoff_initial, &mut self.rng);
@@ -112,6 +113,10 @@ impl Session {
         self.retry_at = Some(self.flaps.as_ref().map_or(at, |flaps| flaps.earliest(at)));
         self.history.set(State::Backoff, format!("{host} wants to be left alone for a while"), now);
         true
+    }
+
+    fn held_until(&self, host: &str, now: Instant) -> Option<Instant> {
+        self.config.cooldown.until(host, now).filter(|_| !self.is(Mutant::IgnoreCooldown))
     }
 
     /// The provider's answer to [`Output::Provide`].
@@ -332,7 +337,7 @@ impl Session {
         self.abandon_attempt(now);
         self.stats.failed_attempts += 1;
         self.failures += 1;
-        self.turn = self.turn.wrapping_add(1);
+        self.turn = self.turn.wrapping_add(usize::from(!self.is(Mutant::KeepTurn)));
         let retry_at = self.schedule_retry(&error, now);
         let failures = self.failures;
         self.events.push_back(Queued::AttemptFailed { failures, error: error.clone(), retry_at });

@@ -6,7 +6,7 @@ use super::lease::Queued;
 use super::requests::Failed;
 use super::status::State;
 use super::{Announced, Link, Mutant, Session};
-use crate::error::{Error, Recovery};
+use crate::error::{Category, Error, Recovery};
 use crate::protocol::Fault;
 use crate::ws::CloseCode;
 use crate::ws::sender::Unwritten;
@@ -117,12 +117,24 @@ impl Session {
             Some(told) => told.bounded(),
             None => self.config.policy.recovery(error, self.clock.wall(now)),
         };
+        let certificate = error.category() == Category::Tls && recovery == Recovery::Stop;
+        let recovery = match certificate && self.is(Mutant::RetryCertificate) {
+            true => Recovery::Reconnect,
+            false => recovery,
+        };
         // What one of several endpoints refuses, another may grant.
         let others = self.config.fallbacks.len();
         let turned_away =
             self.history.state != State::Online && !matches!(error, Error::Closed(_) | Error::Notice(_));
+        let for_good = match recovery {
+            // A path that served before will serve again: a deployment, a load balancer between servers.
+            Recovery::Stop => !(matches!(error, Error::Handshake(_)) && self.was_online),
+            // The same credentials on a server that never took them.
+            Recovery::Reauthenticate => self.config.endpoint.is_some() && !self.was_online,
+            _ => false,
+        };
         match recovery {
-            Recovery::Stop | Recovery::Reauthenticate if turned_away => {
+            _ if for_good && turned_away => {
                 // The turn has moved on already.
                 self.turned_down.insert(self.turn.wrapping_sub(1) % (others + 1));
             }
@@ -131,14 +143,7 @@ impl Session {
         }
         let asked_all = !turned_away || self.turned_down.len() > others;
         let delay = match recovery {
-            // A path that served before will serve again: a deployment, a load balancer between servers.
-            Recovery::Stop if matches!(error, Error::Handshake(_)) && self.was_online => delay,
-            Recovery::Stop if asked_all => return None,
-            // The same credentials on a server that never took them.
-            Recovery::Reauthenticate if asked_all && self.config.endpoint.is_some() && !self.was_online => {
-                return None;
-            }
-            Recovery::Stop => delay,
+            _ if for_good && asked_all => return None,
             // Only that host is to be left alone.
             Recovery::Backoff(least) if others > 0 && self.config.policy.cools_down(error) => {
                 if let Some(host) = &self.host {
@@ -156,7 +161,7 @@ impl Session {
                 }
                 delay.max(least + late)
             }
-            Recovery::Reconnect | Recovery::Reauthenticate => delay,
+            Recovery::Reconnect | Recovery::Reauthenticate | Recovery::Stop => delay,
         };
         self.retry(now + delay, error, now)
     }

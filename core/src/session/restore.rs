@@ -28,6 +28,8 @@ impl Session {
             link.compress(Inflater::new(params), Deflater::new(config, params));
         }
         self.upgraded = Some(upgraded);
+        #[cfg(feature = "mutants")]
+        self.hang();
         if self.is(Mutant::ResetBackoffOnConnect) {
             self.backoff.reset();
         }

@@ -9,6 +9,7 @@ use everwire_core::{
     SendOptions, Session, State, SubscribeOptions, SubscriptionId, Watch,
 };
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// How often the session is looked at when nothing else happens.
@@ -245,6 +246,13 @@ impl Script {
 }
 
 impl User for Script {
+    fn connects(&mut self, conn: u64, to: SocketAddr, session: &Session, now: Duration) {
+        self.wake(now);
+        self.look(session, now);
+        self.see(now, Fact::Dialed { conn, port: to.port() });
+        self.due = self.called_at();
+    }
+
     fn event(&mut self, event: &OwnedEvent, session: &mut Session, now: Duration) {
         self.wake(now);
         self.events += 1;

@@ -35,7 +35,7 @@ struct Echo {
 }
 
 impl Server for Echo {
-    fn accept(&mut self, conn: u64, _: Duration) -> Accept {
+    fn accept(&mut self, conn: u64, _: SocketAddr, _: Duration) -> Accept {
         if self.refuses {
             return Accept::Refuse;
         }
