@@ -5,7 +5,7 @@
 mod common;
 
 use common::*;
-use everwire_core::protocol::{Ack, Inbound, OwnedRpcError, Unsupported};
+use everwire_core::protocol::{Ack, Context, Inbound, OwnedRpcError, Unsupported};
 use everwire_core::{
     CloseCode, Event, JsonRpc, Limit, Message, OnDisconnect, Output, OwnedEvent, OwnedOutcome, Protocol,
     Request, RequestId, RequestOptions, SendError, SendOptions, State, SubscribeOptions, Topic, Unanswered,
@@ -631,12 +631,12 @@ impl Protocol for Counting {
         1
     }
 
-    fn subscribe(&self, id: u64, topics: &[&Topic], out: &mut String) -> Ack {
+    fn subscribe(&self, id: u64, topics: &[&Topic], _: &Context<'_>, out: &mut String) -> Ack {
         self.count();
         self.0.subscribe(id, topics, out)
     }
 
-    fn unsubscribe(&self, id: u64, topics: &[&Topic], out: &mut String) -> Ack {
+    fn unsubscribe(&self, id: u64, topics: &[&Topic], _: &Context<'_>, out: &mut String) -> Ack {
         self.count();
         self.0.unsubscribe(id, topics, out)
     }

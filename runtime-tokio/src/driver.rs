@@ -139,7 +139,7 @@ impl Driver {
         if let Some(id) = self.asked.take() {
             let Some(provider) = &mut self.provider else {
                 let message = "the driver has no endpoint provider: set one with Driver::provider".to_owned();
-                return Some((id, Err(ProviderError { message })));
+                return Some((id, Err(ProviderError::new(message))));
             };
             self.endpoint = Some((id, provider()));
         }

@@ -36,6 +36,7 @@ mod overflow;
 mod policy;
 mod pump;
 mod query;
+mod refresh;
 mod requests;
 mod restore;
 mod resync;
@@ -50,7 +51,7 @@ mod user;
 mod watch;
 mod watches;
 
-pub use config::{Config, ConfigError, Endpoint, Profile};
+pub use config::{AtExpiry, Config, ConfigError, Endpoint, Params, Profile, Refresh};
 pub use cooldown::Cooldown;
 pub use event::{
     Epoch, Event, Gap, GapCause, Outcome, OwnedEvent, OwnedOutcome, RequestId, SendId, SubscriptionId,
@@ -89,6 +90,7 @@ use liveness::Heartbeat;
 use outbox::Outbox;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
+use refresh::Renewal;
 use requests::Requests;
 use resync::Storm;
 use status::History;
@@ -125,6 +127,8 @@ pub struct Session {
     /// What the handshake of the current connection agreed on, until `Event::Online` tells it.
     upgraded: Option<Box<crate::ws::handshake::Upgraded>>,
     epoch: Epoch,
+    /// What is to be renewed on the current connection.
+    renewal: Renewal,
     /// When the connection of an earlier epoch was last alive, for sessions without topics.
     alive_until: Option<(Epoch, Instant)>,
 
@@ -298,6 +302,7 @@ impl Session {
             stable_at: None,
             upgraded: None,
             epoch: Epoch(0),
+            renewal: Renewal::default(),
             alive_until: None,
             requests: Requests::default(),
             subscriptions: Subscriptions::default(),
@@ -472,7 +477,7 @@ impl Session {
             if !self.links[index].is_paused() {
                 progress |= self.step_link(index, now);
             } else if self.renew && self.current == Some(index) {
-                self.failed(index, Error::Reconnect, now);
+                self.failed(index, self.leaves_for(), now);
                 progress = true;
             }
             if self.announced != Announced::Nothing || !self.duties.is_empty() || !self.events.is_empty() {

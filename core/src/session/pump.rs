@@ -8,7 +8,7 @@ use super::outbox::{Authentication, Lane, Waits};
 use super::requests::{OnDisconnect, What};
 use super::status::State;
 use super::{Mutant, Session, SubscriptionId};
-use crate::protocol::{Ack, Topic, Traffic};
+use crate::protocol::{Ack, Context, Topic, Traffic};
 use std::time::Instant;
 
 /// The next thing to go out. What comes first has the limits first: it lets others pass that spend nothing of what it waits for.
@@ -146,7 +146,7 @@ impl Session {
                 if let Some(payload) = self.outbox.ping.take() {
                     let link = &mut self.links[index];
                     link.ping(payload);
-                    link.liveness.released(self.config.pong_timeout, now);
+                    link.liveness.released(link.terms.pong_timeout, now);
                 }
             }
             Next::Reply => {
@@ -164,9 +164,11 @@ impl Session {
                 self.outbox.beat = false;
                 let id = self.requests.next_id();
                 self.text.clear();
-                let ack = self.config.protocol.heartbeat(id, &mut self.text);
+                let terms = &self.links[index].terms;
+                let context = Context::new(self.clock.wall(now), &terms.params);
+                let ack = self.config.protocol.heartbeat(id, &context, &mut self.text);
                 if ack != Ack::None {
-                    self.heartbeat.sent(id, self.config.heartbeat_timeout, now);
+                    self.heartbeat.sent(id, terms.heartbeat_timeout, now);
                 }
                 self.send_text(index, id, ack, What::Heartbeat, now);
             }
@@ -195,11 +197,12 @@ impl Session {
         if written != now || taken {
             id = if taken { self.requests.next_id() } else { id };
             self.text.clear();
-            ack = self.config.protocol.authenticate(id, self.clock.wall(now), &mut self.text);
+            let context = Context::new(self.clock.wall(now), &self.links[index].terms.params);
+            ack = self.config.protocol.authenticate(id, &context, &mut self.text);
         }
         self.send_text(index, id, ack, What::Authenticate, now);
         if ack == Ack::None {
-            self.begin_restore("authentication sent", now);
+            self.authentication_done("authentication sent", now);
         }
     }
 
@@ -211,7 +214,8 @@ impl Session {
             ids.iter().filter_map(|id| self.subscriptions.get(*id)).map(|s| &s.topic).collect();
         let id = self.requests.next_id();
         self.text.clear();
-        let ack = self.config.protocol.subscribe(id, &topics, &mut self.text);
+        let context = Context::new(self.clock.wall(now), &self.links[index].terms.params);
+        let ack = self.config.protocol.subscribe(id, &topics, &context, &mut self.text);
         self.subscriptions.asked(&ids, id, now);
         self.send_text(index, id, ack, What::Subscribe { topics: ids.clone() }, now);
         if ack == Ack::None {
@@ -229,7 +233,8 @@ impl Session {
         // As long as it is not sent it has not taken an id: how often it was tried must not show.
         let id = self.requests.peek_id();
         self.text.clear();
-        let ack = self.config.protocol.unsubscribe(id, &topics, &mut self.text);
+        let context = Context::new(self.clock.wall(now), &self.links[index].terms.params);
+        let ack = self.config.protocol.unsubscribe(id, &topics, &context, &mut self.text);
         if !self.text.is_empty() {
             self.spend(Traffic::Unsubscribe(ids.len()), now)?;
             self.requests.next_id();
@@ -399,7 +404,9 @@ impl Session {
         let Some(subscription) = self.subscriptions.get(id) else { return Ok(()) };
         let request = self.requests.peek_id();
         self.text.clear();
-        let ack = self.config.protocol.unsubscribe(request, &[&subscription.topic], &mut self.text);
+        let context = Context::new(self.clock.wall(now), &self.links[index].terms.params);
+        let topics = [&subscription.topic];
+        let ack = self.config.protocol.unsubscribe(request, &topics, &context, &mut self.text);
         if !self.text.is_empty() {
             self.spend(Traffic::Unsubscribe(1), now)?;
             self.requests.next_id();

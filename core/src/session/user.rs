@@ -457,6 +457,7 @@ impl Session {
             return;
         }
         (self.closing, self.renew, self.notice, self.direct) = (true, false, None, false);
+        self.end_renewal();
         self.settle_all(now);
         self.drop_waiting(now);
         self.retry_at = None;

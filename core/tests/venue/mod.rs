@@ -4,13 +4,13 @@
 #![allow(clippy::unwrap_used, reason = "in tests, a panic is the report")]
 
 use crate::common::*;
-use everwire_core::protocol::{Ack, Inbound, OwnedRpcError, Traffic, Unsupported};
+use everwire_core::protocol::{Ack, Context, Inbound, OwnedRpcError, Traffic, Unsupported};
 use everwire_core::{
     Config, Limit, Message, OwnedEvent, OwnedOutcome, Protocol, Request, RequestId, RequestOptions, SendId,
     SendOptions, SubscribeOptions, SubscriptionId, Topic,
 };
 use std::fmt::Write;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 type Costs = fn(&str, Traffic<'_>) -> u32;
 
@@ -59,8 +59,7 @@ impl Protocol for Venue {
         }
     }
 
-    fn authenticate(&self, id: u64, wall: SystemTime, out: &mut String) -> Ack {
-        let _ = wall;
+    fn authenticate(&self, id: u64, _: &Context<'_>, out: &mut String) -> Ack {
         if self.authenticated {
             write!(out, "auth {id}").unwrap();
         }
@@ -92,12 +91,12 @@ impl Protocol for Venue {
         self.batch
     }
 
-    fn subscribe(&self, id: u64, topics: &[&Topic], out: &mut String) -> Ack {
+    fn subscribe(&self, id: u64, topics: &[&Topic], _: &Context<'_>, out: &mut String) -> Ack {
         write!(out, "sub {id} {}", names(topics)).unwrap();
         Ack::Response
     }
 
-    fn unsubscribe(&self, id: u64, topics: &[&Topic], out: &mut String) -> Ack {
+    fn unsubscribe(&self, id: u64, topics: &[&Topic], _: &Context<'_>, out: &mut String) -> Ack {
         write!(out, "unsub {id} {}", names(topics)).unwrap();
         Ack::Response
     }
@@ -106,7 +105,7 @@ impl Protocol for Venue {
         true
     }
 
-    fn heartbeat(&self, id: u64, out: &mut String) -> Ack {
+    fn heartbeat(&self, id: u64, _: &Context<'_>, out: &mut String) -> Ack {
         write!(out, "beat {id}").unwrap();
         Ack::Response
     }

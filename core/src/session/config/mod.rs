@@ -16,7 +16,8 @@ mod guide;
 #[cfg(test)]
 mod tests;
 
-pub use endpoint::Endpoint;
+pub use endpoint::{AtExpiry, Endpoint, Params, Refresh};
+pub(crate) use endpoint::{Life, Terms};
 pub use profiles::Profile;
 pub use validate::ConfigError;
 pub(crate) use validate::MAX_TIME;
