@@ -631,14 +631,14 @@ impl Protocol for Counting {
         1
     }
 
-    fn subscribe(&self, id: u64, topics: &[&Topic], _: &Context<'_>, out: &mut String) -> Ack {
+    fn subscribe(&self, id: u64, topics: &[&Topic], context: &Context<'_>, out: &mut String) -> Ack {
         self.count();
-        self.0.subscribe(id, topics, out)
+        self.0.subscribe(id, topics, context, out)
     }
 
-    fn unsubscribe(&self, id: u64, topics: &[&Topic], _: &Context<'_>, out: &mut String) -> Ack {
+    fn unsubscribe(&self, id: u64, topics: &[&Topic], context: &Context<'_>, out: &mut String) -> Ack {
         self.count();
-        self.0.unsubscribe(id, topics, out)
+        self.0.unsubscribe(id, topics, context, out)
     }
 
     fn confirms(&self, _: &str, _: &Topic) -> bool {
