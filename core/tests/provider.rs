@@ -554,7 +554,10 @@ fn a_provider_that_fails_while_online_costs_no_connection() {
     h.advance(secs(2) - millis(1));
     assert_eq!(told(&mut h), [""; 0]);
     h.advance(millis(1));
-    assert_eq!(told(&mut h), ["refresh failed 2: connecting took too long"]);
+    assert_eq!(
+        told(&mut h),
+        ["refresh failed 2: the endpoint provider failed: no answer in 2s (Config::connect_timeout)"]
+    );
     h.s.handle_endpoint(late, Ok(short("late")), h.now);
     h.run();
     assert_eq!(told(&mut h), [""; 0]);

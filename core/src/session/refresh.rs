@@ -150,7 +150,8 @@ impl Session {
         }
         if self.renewal.asked.is_some_and(|(_, by)| by <= now) {
             self.forget_question();
-            self.refresh_failed(Error::Timeout(Timeout::Connect), now);
+            let message = format!("no answer in {:?} (Config::connect_timeout)", self.config.connect_timeout);
+            self.refresh_failed(Error::Provider(ProviderError::new(message)), now);
         }
         if self.history.state != State::Online {
             return;
