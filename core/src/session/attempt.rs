@@ -17,7 +17,7 @@ use std::time::Instant;
 #[derive(Debug)]
 pub(crate) struct Attempt {
     pub(crate) id: AttemptId,
-    pub(crate) endpoint: Option<Endpoint>,
+    endpoint: Option<Endpoint>,
     options: HandshakeOptions,
     addrs: VecDeque<SocketAddr>,
     redirects: u32,

@@ -131,6 +131,7 @@ impl Link {
     ) -> Result<(), Error> {
         self.deadline = Some(now + config.handshake_timeout);
         self.last_received = now;
+        self.terms = Terms::new(config, endpoint);
         #[cfg(feature = "tls")]
         if endpoint.target.secure() {
             let tls = TlsStream::new(&config.tls, endpoint.target.host()).map_err(Error::Tls)?;

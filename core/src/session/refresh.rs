@@ -65,11 +65,11 @@ impl Renewal {
         self.failures
     }
 
-    /// This endpoint is in force.
-    fn begin(&mut self, endpoint: &Endpoint) {
-        (self.refresh, self.at_expiry) = (endpoint.refresh, endpoint.at_expiry);
-        self.expires_at = endpoint.life.map(|life| life.expires_at);
-        let refreshed = endpoint.life.filter(|_| endpoint.refresh != Refresh::Off);
+    /// These terms are in force.
+    fn begin(&mut self, terms: &Terms) {
+        (self.refresh, self.at_expiry) = (terms.refresh, terms.at_expiry);
+        self.expires_at = terms.life.map(|life| life.expires_at);
+        let refreshed = terms.life.filter(|_| terms.refresh != Refresh::Off);
         self.ask_at = refreshed.map(|life| life.refresh_at);
         (self.failures, self.backoff) = (0, Backoff::default());
     }
@@ -81,13 +81,10 @@ impl Renewal {
 }
 
 impl Session {
-    /// A connection is there, made with this endpoint.
-    pub(super) fn begin_terms(&mut self, index: usize, endpoint: Option<&Endpoint>) {
+    /// A connection is there, and what its endpoint says is in force.
+    pub(super) fn begin_renewal(&mut self, index: usize) {
         self.renewal = Renewal::default();
-        if let Some(endpoint) = endpoint {
-            self.links[index].terms = Terms::new(&self.config, endpoint);
-            self.renewal.begin(endpoint);
-        }
+        self.renewal.begin(&self.links[index].terms);
     }
 
     /// The server has its say first: nothing of ours goes before that.
@@ -185,13 +182,13 @@ impl Session {
             Refresh::Auto => Refresh::Reconnect,
             by => by,
         };
-        let expires_at = endpoint.life.map(|life| life.expires_at);
+        let terms = Terms::new(&self.config, &endpoint);
+        let expires_at = terms.life.map(|life| life.expires_at);
         self.events.push_back(Queued::Refreshed { by, expires_at, epoch: self.epoch });
         if by == Refresh::Reconnect {
             return self.change_over(endpoint);
         }
-        self.renewal.begin(&endpoint);
-        self.put_in_force(index, &endpoint, now);
+        self.put_in_force(index, terms, now);
         if by == Refresh::Reauthenticate {
             self.reauthenticate(index, now);
         }
@@ -216,15 +213,16 @@ impl Session {
     }
 
     /// What a fresh endpoint says holds for the live connection from now on.
-    fn put_in_force(&mut self, index: usize, endpoint: &Endpoint, now: Instant) {
-        let terms = Terms::new(&self.config, endpoint);
-        let old = std::mem::replace(&mut self.links[index].terms, terms.clone());
+    fn put_in_force(&mut self, index: usize, terms: Terms, now: Instant) {
+        self.renewal.begin(&terms);
+        let link = &mut self.links[index];
+        let old = std::mem::replace(&mut link.terms, terms);
         // What did not change keeps its time.
-        if old.ping_interval != terms.ping_interval {
-            self.links[index].liveness.start(terms.ping_interval, now);
+        if old.ping_interval != link.terms.ping_interval {
+            link.liveness.start(link.terms.ping_interval, now);
         }
-        if old.heartbeat_interval != terms.heartbeat_interval {
-            self.heartbeat.start(terms.heartbeat_interval, now);
+        if old.heartbeat_interval != link.terms.heartbeat_interval {
+            self.heartbeat.start(link.terms.heartbeat_interval, now);
         }
     }
 

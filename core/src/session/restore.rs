@@ -19,11 +19,11 @@ use std::time::Instant;
 
 impl Session {
     pub(super) fn upgraded(&mut self, index: usize, upgraded: Box<Upgraded>, now: Instant) {
-        let endpoint = self.attempt.take().and_then(|attempt| attempt.endpoint);
+        self.attempt = None;
         self.stats.connections += 1;
         self.epoch = Epoch(self.stats.connections);
         self.current = Some(index);
-        self.begin_terms(index, endpoint.as_ref());
+        self.begin_renewal(index);
         let link = &mut self.links[index];
         link.liveness.start(link.terms.ping_interval, now);
         if let (Some(params), Some(config)) = (&upgraded.deflate, &self.config.handshake.deflate) {

@@ -41,10 +41,10 @@ pub struct Endpoint {
     heartbeat_timeout: Option<Duration>,
     expiry: Option<Expiry>,
     refresh_after: f64,
-    pub(crate) refresh: Refresh,
-    pub(crate) at_expiry: AtExpiry,
+    refresh: Refresh,
+    at_expiry: AtExpiry,
     /// Known once a session has it.
-    pub(crate) life: Option<Life>,
+    life: Option<Life>,
 }
 
 /// What is done with a fresh endpoint that the provider gives ahead of the old one's expiry.
@@ -361,6 +361,9 @@ pub(crate) struct Terms {
     pub(crate) pong_timeout: Duration,
     pub(crate) heartbeat_interval: Option<Duration>,
     pub(crate) heartbeat_timeout: Duration,
+    pub(crate) refresh: Refresh,
+    pub(crate) at_expiry: AtExpiry,
+    pub(crate) life: Option<Life>,
 }
 
 impl Terms {
@@ -372,6 +375,9 @@ impl Terms {
             pong_timeout: config.pong_timeout,
             heartbeat_interval: config.heartbeat_interval,
             heartbeat_timeout: config.heartbeat_timeout,
+            refresh: Refresh::default(),
+            at_expiry: AtExpiry::default(),
+            life: None,
         }
     }
 
@@ -382,6 +388,9 @@ impl Terms {
             pong_timeout: endpoint.pong_timeout.unwrap_or(config.pong_timeout),
             heartbeat_interval: endpoint.heartbeat_interval.unwrap_or(config.heartbeat_interval),
             heartbeat_timeout: endpoint.heartbeat_timeout.unwrap_or(config.heartbeat_timeout),
+            refresh: endpoint.refresh,
+            at_expiry: endpoint.at_expiry,
+            life: endpoint.life,
         }
     }
 }
