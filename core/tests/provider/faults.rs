@@ -3,11 +3,13 @@
 use crate::common::*;
 use crate::feed::*;
 use everwire_core::{
-    AtExpiry, CloseCode, Disconnect, Limit, Message, Output, OwnedEvent, ProviderError, Refresh, SendOptions,
-    State,
+    AtExpiry, CloseCode, Disconnect, Error, Limit, Message, Output, OwnedEvent, ProviderError, Refresh,
+    SendOptions, State,
 };
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
+use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::time::Duration;
 
 /// Where a refresh can be when something happens.
@@ -158,7 +160,25 @@ fn random_weather() {
     for seed in 0..300 {
         ends(move || weather(seed));
     }
+    let seen = SEEN.lock().unwrap();
+    assert_eq!(seen.get("refreshed Auto"), None, "what is done is told");
+    for what in [
+        "refreshed Reauthenticate",
+        "refreshed Reconnect",
+        "refreshed Parameters",
+        "failed",
+        "Expired",
+        "Renewed",
+    ] {
+        assert!(seen.get(what).is_some_and(|times| *times > 50), "{what} is seldom: {seen:?}");
+    }
 }
+
+/// How often what happened, in all weathers.
+static SEEN: Mutex<BTreeMap<String, u32>> = Mutex::new(BTreeMap::new());
+
+/// Steps before all behave.
+const WILD: usize = 300;
 
 fn weather(seed: u64) {
     let mut dice = ChaCha8Rng::seed_from_u64(seed);
@@ -167,15 +187,16 @@ fn weather(seed: u64) {
     let config = base(feed).flap_budget(None).connect_timeout(secs(3)).request_timeout(secs(5));
     let mut h = Harness::seeded(config, [seed as u8; 32]);
     let (mut answered, mut token) = (0, 0);
-    for step in 0..200 {
+    for step in 0..WILD + 300 {
         h.run();
         // Of all that was asked, only the last question counts.
         let last = h.asked.last().copied();
         let conn = h.conns.len().checked_sub(1);
         let online = h.s.state() == State::Online;
-        let deal = if step < 160 { roll(10) } else { 10 };
+        // Mostly it comes online, so that there is something to refresh.
+        let deal = if step >= WILD || (!online && roll(8) > 0) { 10 } else { roll(10) };
         match (deal, last) {
-            (0 | 1 | 10, Some(Output::Provide(id))) if answered < h.asked.len() => {
+            (0 | 1 | 8 | 10, Some(Output::Provide(id))) if answered < h.asked.len() => {
                 answered = h.asked.len();
                 token += 1;
                 let [refresh, later] = [roll(4), roll(3)].map(|n| n as usize);
@@ -183,7 +204,8 @@ fn weather(seed: u64) {
                     [Refresh::Auto, Refresh::Reauthenticate, Refresh::Reconnect, Refresh::Parameters]
                         [refresh];
                 let at_expiry = [AtExpiry::Keep, AtExpiry::Disconnect][roll(2) as usize];
-                let fresh = endpoint(&format!("t{token}")).expires_in(secs([1, 20, 300][later]));
+                let fresh = endpoint(&format!("t{token}"));
+                let fresh = if step < WILD { fresh.expires_in(secs([1, 20, 300][later])) } else { fresh };
                 h.s.handle_endpoint(id, Ok(fresh.refresh(refresh).at_expiry(at_expiry)), h.now);
             }
             (2, Some(Output::Provide(id))) => {
@@ -202,9 +224,14 @@ fn weather(seed: u64) {
                 h.run();
                 assert_eq!(h.s.status(h.now), before);
             }
-            (5, _) if conn.is_some_and(|conn| !h.conns[conn].dropped) => _ = h.eof(conn.unwrap()),
+            (5, _) if roll(4) == 0 && conn.is_some_and(|conn| !h.conns[conn].dropped) => {
+                _ = h.eof(conn.unwrap())
+            }
             (6, _) if roll(4) == 0 => h.s.reconnect(h.now),
-            (7, _) => _ = h.advance(millis(u64::from(roll(30_000)))),
+            (7, _) => {
+                let most = [300, 2_000, 2_000, 30_000][roll(4) as usize];
+                h.advance(millis(u64::from(roll(most))));
+            }
             _ => {
                 // The server does its part.
                 let Some(conn) = conn.filter(|conn| !h.conns[*conn].dropped) else {
@@ -238,6 +265,15 @@ fn weather(seed: u64) {
         );
     }
     assert_eq!(h.s.state(), State::Online, "{seed}: {:?}", h.s.status(h.now));
-    let shown = format!("{:?}", h.told());
-    assert!(!shown.contains("late"), "{seed}");
+    let told = h.told();
+    assert!(!format!("{told:?}").contains("late"), "{seed}");
+    for event in told {
+        let what = match event {
+            OwnedEvent::Refreshed { by, .. } => format!("refreshed {by:?}"),
+            OwnedEvent::RefreshFailed { .. } => "failed".to_owned(),
+            OwnedEvent::Lost { error: error @ (Error::Expired | Error::Renewed), .. } => format!("{error:?}"),
+            _ => continue,
+        };
+        *SEEN.lock().unwrap().entry(what).or_default() += 1;
+    }
 }

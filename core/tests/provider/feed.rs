@@ -10,15 +10,15 @@ use std::time::{Duration, Instant};
 /// The client says `auth 1 TOKEN`, `sub 2 TOKEN a`, `unsub 3 TOKEN a`, `beat 4 TOKEN`; the server `hello`, `ok 1`, `no 1`, and `ok 1 900`: good
 /// for so many seconds.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Feed {
-    pub greets: bool,
-    pub auth: bool,
-    pub again: bool,
-    pub refused: Option<Recovery>,
+pub(crate) struct Feed {
+    pub(crate) greets: bool,
+    pub(crate) auth: bool,
+    pub(crate) again: bool,
+    pub(crate) refused: Option<Recovery>,
 }
 
-pub const AUTH: Feed = Feed { greets: false, auth: true, again: false, refused: None };
-pub const AGAIN: Feed = Feed { again: true, ..AUTH };
+pub(crate) const AUTH: Feed = Feed { greets: false, auth: true, again: false, refused: None };
+pub(crate) const AGAIN: Feed = Feed { again: true, ..AUTH };
 
 impl Feed {
     fn say(verb: &str, id: u64, context: &Context<'_>, rest: &str, out: &mut String) -> Ack {
@@ -28,7 +28,7 @@ impl Feed {
     }
 }
 
-pub fn names(topics: &[&Topic]) -> String {
+pub(crate) fn names(topics: &[&Topic]) -> String {
     topics.iter().map(|topic| format!(" {}", topic.name())).collect()
 }
 
@@ -80,47 +80,47 @@ impl Protocol for Feed {
     }
 }
 
-pub fn base(feed: Feed) -> Config {
+pub(crate) fn base(feed: Feed) -> Config {
     Config::provided().ping_interval(None).backoff(secs(1), secs(30)).protocol(feed)
 }
 
-pub fn endpoint(token: &str) -> Endpoint {
+pub(crate) fn endpoint(token: &str) -> Endpoint {
     Endpoint::new("ws://127.0.0.1:9/").unwrap().param("token", token)
 }
 
 /// Good for 100 s: asked for anew after 72 s to 80 s.
-pub fn short(token: &str) -> Endpoint {
+pub(crate) fn short(token: &str) -> Endpoint {
     endpoint(token).expires_in(secs(100))
 }
 
-pub fn asked(h: &mut Harness) -> AttemptId {
+pub(crate) fn asked(h: &mut Harness) -> AttemptId {
     h.run();
     let [Output::Provide(id)] = h.asked[..] else { panic!("it asks once, not {:?}", h.asked) };
     h.asked.clear();
     id
 }
 
-pub fn provide(h: &mut Harness, endpoint: Endpoint) {
+pub(crate) fn provide(h: &mut Harness, endpoint: Endpoint) {
     let id = asked(h);
     h.s.handle_endpoint(id, Ok(endpoint), h.now);
     h.run();
 }
 
-pub fn fail(h: &mut Harness, error: ProviderError) {
+pub(crate) fn fail(h: &mut Harness, error: ProviderError) {
     let id = asked(h);
     h.s.handle_endpoint(id, Err(error), h.now);
     h.run();
 }
 
 /// Says what is to be said to the client's last message.
-pub fn answer(h: &mut Harness, conn: usize, verb: &str, rest: &str) {
+pub(crate) fn answer(h: &mut Harness, conn: usize, verb: &str, rest: &str) {
     let last = h.texts(conn).pop().expect("it asked");
     let id = last.split(' ').nth(1).unwrap();
     h.feed(conn, &text(&format!("{verb} {id}{rest}")));
 }
 
 /// Online on a first connection that was made with this endpoint.
-pub fn online(config: Config, endpoint: Endpoint) -> Harness {
+pub(crate) fn online(config: Config, endpoint: Endpoint) -> Harness {
     let mut h = Harness::new(config);
     provide(&mut h, endpoint);
     h.open(0);
@@ -133,7 +133,7 @@ pub fn online(config: Config, endpoint: Endpoint) -> Harness {
 }
 
 /// Time passes until the provider is asked.
-pub fn until_asked(h: &mut Harness) -> Instant {
+pub(crate) fn until_asked(h: &mut Harness) -> Instant {
     let at = h.s.status(h.now).refresh_at.expect("something is to be renewed");
     h.advance((at - h.now).saturating_sub(millis(1)));
     assert_eq!(h.asked, [], "not before its time");
@@ -142,7 +142,7 @@ pub fn until_asked(h: &mut Harness) -> Instant {
     at
 }
 
-pub fn told(h: &mut Harness) -> Vec<String> {
+pub(crate) fn told(h: &mut Harness) -> Vec<String> {
     let now = h.now;
     let within = |at: Option<Instant>| at.map(|at| at.saturating_duration_since(now));
     let short = |event: &OwnedEvent| match event {
@@ -160,7 +160,7 @@ pub fn told(h: &mut Harness) -> Vec<String> {
     h.told().iter().map(short).collect()
 }
 
-pub fn until_attempt(h: &mut Harness) {
+pub(crate) fn until_attempt(h: &mut Harness) {
     let wait = h.s.status(h.now).retry_at.expect("it tries again") - h.now;
     h.advance(wait);
 }

@@ -11,7 +11,7 @@ mod refresh;
 use common::*;
 use everwire_core::protocol::Context;
 use everwire_core::{
-    Endpoint, Error, OwnedEvent, Params, Protocol, ProviderError, Recovery, State, SubscribeOptions, Timeout,
+    Endpoint, Error, OwnedEvent, Params, ProviderError, Recovery, State, SubscribeOptions, Timeout,
 };
 use feed::*;
 use std::time::Duration;

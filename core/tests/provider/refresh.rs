@@ -3,8 +3,8 @@
 use crate::common::*;
 use crate::feed::*;
 use everwire_core::{
-    AtExpiry, Config, Disconnect, Endpoint, Error, Message, OwnedEvent, ProviderError, Recovery, Refresh,
-    Refusal, SendOptions, State, SubscribeOptions, Timeout,
+    AtExpiry, Endpoint, Error, Message, OwnedEvent, ProviderError, Recovery, Refresh, Refusal, SendOptions,
+    State, SubscribeOptions, Timeout,
 };
 use std::collections::BTreeSet;
 use std::time::Duration;
