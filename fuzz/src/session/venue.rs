@@ -45,7 +45,7 @@ impl Protocol for Venue {
     }
 
     fn authenticate(&self, id: u64, context: &Context<'_>, out: &mut String) -> Ack {
-        Protocol::authenticate(&self.rpc, id, context, out)
+        self.rpc.authenticate(id, context, out)
     }
 
     fn request(&self, id: u64, request: &Request<'_>, out: &mut String) -> Result<(), Unsupported> {
