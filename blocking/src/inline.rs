@@ -43,7 +43,7 @@ impl Driver {
             let provider = provider.clone();
             let answer = background(move || provider.lock().unwrap_or_else(PoisonError::into_inner)());
             async move {
-                let failed = |error: io::Error| ProviderError { message: error.to_string() };
+                let failed = |error: io::Error| ProviderError::from(error);
                 answer.await.map_err(failed)?
             }
         });

@@ -108,7 +108,7 @@ fn a_provider_may_block() {
     let mut driver = Driver::new(config).unwrap().provider(move || {
         calls += 1;
         if calls == 1 {
-            return Err(ProviderError { message: "the token service is down".into() });
+            return Err(ProviderError::new("the token service is down"));
         }
         thread::sleep(Duration::from_millis(20));
         Ok(Endpoint::new(&url).unwrap())

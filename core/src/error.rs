@@ -7,12 +7,12 @@ mod explain;
 pub use category::Category;
 pub use explain::Explanation;
 
-use crate::session::Policy;
+use crate::session::{ConfigError, Policy};
 #[cfg(feature = "tls")]
 use crate::transport::tls::TlsError;
 use crate::ws::handshake::HandshakeError;
 use crate::ws::utf8;
-use crate::ws::{CloseCode, HeaderError, ProtocolError, UrlError};
+use crate::ws::{CloseCode, HeaderError, ProtocolError};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::io;
@@ -25,6 +25,8 @@ use std::time::{Duration, SystemTime};
 pub enum Error {
     /// The endpoint provider failed.
     Provider(ProviderError),
+    /// The endpoint provider gave an endpoint that cannot be used: which part of it, and what it may be.
+    Endpoint(ConfigError),
     /// The host's name could not be resolved.
     Resolve(ResolveError),
     /// TCP could not connect.
@@ -62,6 +64,10 @@ pub enum Error {
     Authentication(Refusal),
     /// The server said that it goes down, or that too much was sent, and the session left.
     Notice(Notice),
+    /// The endpoint of the connection expired before the provider gave a fresh one ([`AtExpiry::Disconnect`](crate::AtExpiry::Disconnect)).
+    Expired,
+    /// The session changed over to another connection, as the provider gave a fresh endpoint ahead of the old one's expiry.
+    Renewed,
     /// The user asked for another connection (`Session::reconnect`).
     Reconnect,
 }
@@ -107,6 +113,8 @@ pub enum Timeout {
     Connect,
     /// TLS and the WebSocket handshake: `Config::handshake_timeout`.
     Handshake,
+    /// The protocol's server said no first word ([`Protocol::greets`](crate::Protocol::greets)): `Config::handshake_timeout`.
+    Greeting,
     /// Nothing arrived after a ping: `Config::pong_timeout`.
     Pong,
     /// The peer did not answer the close frame: `Config::close_timeout`.
@@ -126,7 +134,7 @@ impl Timeout {
     pub fn option(self) -> &'static str {
         match self {
             Self::Connect => "connect_timeout",
-            Self::Handshake => "handshake_timeout",
+            Self::Handshake | Self::Greeting => "handshake_timeout",
             Self::Pong => "pong_timeout",
             Self::Close => "close_timeout",
             Self::Authentication => "request_timeout",
@@ -211,11 +219,71 @@ impl From<io::Error> for ResolveError {
     }
 }
 
-/// The endpoint provider failed.
+/// The endpoint provider failed: the attempt failed with it, and the session tries again after the usual delay, or as `recovery` says.
+///
+/// Any error becomes one with `?`. For that to be possible it is no [`std::error::Error`] itself, like the catch-all errors of other
+/// crates. Look at what the text of that error is: HTTP clients like to put the URL into theirs, query included.
+///
+/// ```
+/// use everwire_core::{Endpoint, ProviderError, Recovery};
+///
+/// fn provide(answer: &str) -> Result<Endpoint, ProviderError> {
+///     if answer == "revoked" {
+///         return Err(ProviderError::new("the key is revoked").recovery(Recovery::Stop));
+///     }
+///     let answer: serde_json::Value = serde_json::from_str(answer)?;
+///     let url = answer["url"].as_str().ok_or_else(|| ProviderError::new("the answer names no URL"))?;
+///     Ok(Endpoint::new(url)?.header("X-Client", "recorder")?)
+/// }
+/// assert!(provide(r#"{"url":"wss://example.com/"}"#).is_ok());
+/// assert!(provide("<html>").unwrap_err().message.starts_with("expected value"));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ProviderError {
-    /// What it said. It must hold no secrets: it is logged.
+    /// What it said, at most [`MAX_MESSAGE`](Self::MAX_MESSAGE) bytes of it. It must hold no secrets: it is logged.
     pub message: String,
+    /// What is to be done about it; `None`, the default, is to try again after the usual delay. [`Recovery::Stop`], for credentials that are
+    /// revoked, ends the session, or only the asking while a connection still lives. [`Recovery::Backoff`] is for a service that counts.
+    pub recovery: Option<Recovery>,
+}
+
+impl ProviderError {
+    /// The longest message that is kept, in bytes: 1 KiB.
+    pub const MAX_MESSAGE: usize = 1024;
+
+    /// With this message, cut to [`MAX_MESSAGE`](Self::MAX_MESSAGE) bytes at a character's end.
+    pub fn new(message: impl Into<String>) -> Self {
+        let mut message: String = message.into();
+        if message.len() > Self::MAX_MESSAGE {
+            message = cut(&message, Self::MAX_MESSAGE);
+        }
+        Self { message, recovery: None }
+    }
+
+    /// With this done about it. A [`Recovery::Backoff`] is cut to [`Recovery::MAX_BACKOFF`].
+    pub fn recovery(self, recovery: Recovery) -> Self {
+        Self { recovery: Some(recovery), ..self }
+    }
+}
+
+/// Its text, and those of its causes.
+impl<E: std::error::Error> From<E> for ProviderError {
+    fn from(error: E) -> Self {
+        let mut message = error.to_string();
+        let mut cause = error.source();
+        // Nobody needs more of them, and they could be a ring.
+        for _ in 0..16 {
+            let Some(error) = cause.filter(|_| message.len() < Self::MAX_MESSAGE) else { break };
+            let text = error.to_string();
+            // Some tell their cause themselves.
+            if !message.contains(&text) {
+                message = format!("{message}: {text}");
+            }
+            cause = error.source();
+        }
+        Self::new(message)
+    }
 }
 
 /// What the session does after an error.
@@ -279,12 +347,18 @@ impl Error {
     pub fn recovery(&self, wall: SystemTime) -> Recovery {
         Policy::default().recovery(self, wall)
     }
+
+    /// Whether the session wanted the end of the connection itself, to make another one at once.
+    pub(crate) fn is_wanted(&self) -> bool {
+        matches!(self, Self::Reconnect | Self::Renewed)
+    }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Provider(error) => write!(f, "the endpoint provider failed: {}", error.message),
+            Self::Endpoint(error) => write!(f, "the provider's endpoint cannot be used: {error}"),
             Self::Resolve(error) => write!(f, "the host name could not be resolved: {}", error.message),
             Self::Connect { addr, cause } => write!(f, "could not connect to {addr}: {cause}"),
             Self::Open(cause) => write!(f, "the connector opened no stream: {cause}"),
@@ -310,6 +384,8 @@ impl fmt::Display for Error {
                 if refusal.text.is_empty() { Ok(()) } else { write!(f, " ({:?})", refusal.text) }
             }
             Self::Notice(notice) => write!(f, "the server gave notice ({:?})", notice.text),
+            Self::Expired => f.write_str("the endpoint expired, and there was no fresh one"),
+            Self::Renewed => f.write_str("the session changes over to a connection with a fresh endpoint"),
             Self::Reconnect => f.write_str("a new connection was asked for"),
         }
     }
@@ -322,6 +398,7 @@ impl fmt::Display for Timeout {
         f.write_str(match self {
             Self::Connect => "connecting took too long",
             Self::Handshake => "the handshake took too long",
+            Self::Greeting => "the server did not say its first word in time",
             Self::Pong => "nothing arrived after a ping",
             Self::Close => "the peer did not answer the close frame",
             Self::Authentication => "the server did not answer the authentication in time",
@@ -344,20 +421,6 @@ impl fmt::Display for Disconnect {
 impl fmt::Display for ProviderError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
-    }
-}
-
-impl std::error::Error for ProviderError {}
-
-impl From<HeaderError> for ProviderError {
-    fn from(error: HeaderError) -> Self {
-        Self { message: error.to_string() }
-    }
-}
-
-impl From<UrlError> for ProviderError {
-    fn from(error: UrlError) -> Self {
-        Self { message: error.to_string() }
     }
 }
 

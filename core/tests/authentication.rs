@@ -16,9 +16,9 @@ use std::time::{Instant, SystemTime};
 /// A venue that wants a fresh number and the time with each authentication.
 fn venue() -> JsonRpc {
     let made = AtomicU32::new(0);
-    JsonRpc::new().authenticate("auth", move |wall| {
+    JsonRpc::new().authenticate("auth", move |context| {
         let n = made.fetch_add(1, Ordering::Relaxed) + 1;
-        let at = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis();
+        let at = context.wall.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis();
         format!(r#"{{"secret":"s{n}","at":{at}}}"#)
     })
 }

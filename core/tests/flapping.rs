@@ -265,7 +265,7 @@ fn mischief(h: &mut Harness, rng: &mut Rng) {
     while let Some(asked) = h.asked.pop() {
         match asked {
             Output::Provide(id) => match rng.below(4) {
-                0 => h.s.handle_endpoint(id, Err(ProviderError { message: "down".into() }), h.now),
+                0 => h.s.handle_endpoint(id, Err(ProviderError::new("down")), h.now),
                 1 => h.s.handle_endpoint(id, Ok(Endpoint::new("ws://name.example/").unwrap()), h.now),
                 2 => h.s.handle_endpoint(id, Ok(Endpoint::new("ws://127.0.0.1:9/").unwrap()), h.now),
                 // No answer.

@@ -342,10 +342,10 @@ fn a_provider_is_asked_for_each_attempt() {
     }
     h.told();
     let Some(Output::Provide(id)) = h.asked.pop() else { panic!("it asks") };
-    h.s.handle_endpoint(id, Err(ProviderError { message: "no token".into() }), h.now);
+    h.s.handle_endpoint(id, Err(ProviderError::new("no token")), h.now);
     h.run();
     let retry = delay(&h).unwrap();
-    assert_eq!(error(&mut h), Error::Provider(ProviderError { message: "no token".into() }));
+    assert_eq!(error(&mut h), Error::Provider(ProviderError::new("no token")));
     // A late answer, and one that does not come.
     h.s.handle_endpoint(id, Ok(Endpoint::new("ws://127.0.0.1:3/").unwrap()), h.now);
     h.run();

@@ -5,7 +5,7 @@
 mod common;
 
 use common::*;
-use everwire_core::protocol::{Ack, Inbound, OwnedRpcError, Unsupported};
+use everwire_core::protocol::{Ack, Context, Inbound, OwnedRpcError, Unsupported};
 use everwire_core::{
     CloseCode, Event, JsonRpc, Limit, OnDisconnect, Output, OwnedEvent, OwnedOutcome, Protocol, Request,
     RequestId, RequestOptions, SendError, State, SubscribeOptions, Topic, Unanswered,
@@ -275,14 +275,14 @@ impl Protocol for Counting {
         1
     }
 
-    fn subscribe(&self, id: u64, topics: &[&Topic], out: &mut String) -> Ack {
+    fn subscribe(&self, id: u64, topics: &[&Topic], context: &Context<'_>, out: &mut String) -> Ack {
         self.count();
-        self.0.subscribe(id, topics, out)
+        self.0.subscribe(id, topics, context, out)
     }
 
-    fn unsubscribe(&self, id: u64, topics: &[&Topic], out: &mut String) -> Ack {
+    fn unsubscribe(&self, id: u64, topics: &[&Topic], context: &Context<'_>, out: &mut String) -> Ack {
         self.count();
-        self.0.unsubscribe(id, topics, out)
+        self.0.unsubscribe(id, topics, context, out)
     }
 
     fn confirms(&self, _: &str, _: &Topic) -> bool {

@@ -5,7 +5,7 @@
 mod common;
 
 use common::*;
-use everwire_core::protocol::{Ack, Inbound, Unsupported};
+use everwire_core::protocol::{Ack, Context, Inbound, Unsupported};
 use everwire_core::{
     Config, JsonRpc, Message, OwnedEvent, Protocol, Request, SendOptions, State, Step, SubscribeOptions,
     SubscriptionState, Topic, Watch,
@@ -33,12 +33,12 @@ impl Protocol for Words {
         1
     }
 
-    fn subscribe(&self, _: u64, topics: &[&Topic], out: &mut String) -> Ack {
+    fn subscribe(&self, _: u64, topics: &[&Topic], _: &Context<'_>, out: &mut String) -> Ack {
         out.push_str(&format!("+{}", topics[0].name()));
         Ack::None
     }
 
-    fn unsubscribe(&self, _: u64, topics: &[&Topic], out: &mut String) -> Ack {
+    fn unsubscribe(&self, _: u64, topics: &[&Topic], _: &Context<'_>, out: &mut String) -> Ack {
         out.push_str(&format!("-{}", topics[0].name()));
         Ack::None
     }
@@ -47,7 +47,7 @@ impl Protocol for Words {
         true
     }
 
-    fn heartbeat(&self, _: u64, out: &mut String) -> Ack {
+    fn heartbeat(&self, _: u64, _: &Context<'_>, out: &mut String) -> Ack {
         out.push_str("beat");
         Ack::Response
     }

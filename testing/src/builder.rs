@@ -6,7 +6,7 @@ use std::io;
 use tungstenite::Message;
 use tungstenite::handshake::server::Request;
 
-use crate::shared::{Config, ConnectHandler, MessageHandler, Schedule};
+use crate::shared::{AdmitHandler, Config, ConnectHandler, MessageHandler, Schedule};
 use crate::venue::JsonRpcVenue;
 use crate::{ConnHandle, HandshakeFault, MockServer, TlsFault};
 
@@ -20,6 +20,7 @@ pub struct MockServerBuilder {
     pub(crate) config: Config,
     pub(crate) on_message: Option<MessageHandler>,
     pub(crate) on_connect: Option<ConnectHandler>,
+    pub(crate) admit: Option<AdmitHandler>,
 }
 
 impl MockServerBuilder {
@@ -32,6 +33,7 @@ impl MockServerBuilder {
             config: Config::default(),
             on_message: None,
             on_connect: None,
+            admit: None,
         }
     }
 
@@ -75,6 +77,15 @@ impl MockServerBuilder {
     /// else succeed.
     pub fn handshake_for(mut self, count: usize, fault: HandshakeFault) -> Self {
         self.handshake.push(count, fault);
+        self
+    }
+
+    /// Judges each upgrade request that no other fault fails: a fault that is returned fails it, such as a 401 for a token that is not good.
+    /// Called on the server thread. [`Silent`](HandshakeFault::Silent) cuts the connection here, as the request was read already.
+    ///
+    /// A panic in it is a failed handshake, and in [`failures`](MockServer::failures).
+    pub fn admit(mut self, judge: impl FnMut(&Request) -> Option<HandshakeFault> + Send + 'static) -> Self {
+        self.admit = Some(Box::new(judge));
         self
     }
 

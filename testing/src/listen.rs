@@ -114,7 +114,12 @@ async fn attempt(
     let request = Arc::new(request);
     shared.request(request.clone());
 
-    match &fault {
+    let mut judged = None;
+    if fault.is_none() {
+        call_handler(|| judged = shared.judge(&request))
+            .map_err(|panic| format!("judge panicked: {panic}"))?;
+    }
+    match fault.as_ref().or(judged.as_ref()) {
         None => {}
         Some(HandshakeFault::Delay(delay)) => tokio::time::sleep(*delay).await,
         Some(fault) => {

@@ -225,6 +225,7 @@ impl MockServer {
             tls,
             builder.on_message,
             builder.on_connect,
+            builder.admit,
         ));
         let (control, orders) = unbounded_channel();
         let thread = thread::Builder::new().name("everwire-mock".to_owned()).spawn({

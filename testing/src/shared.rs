@@ -18,6 +18,7 @@ use crate::{ConnHandle, ConnectionEnd, WaitError};
 pub(crate) const KEPT: usize = 1024;
 
 pub(crate) type MessageHandler = Box<dyn FnMut(&ConnHandle, Message) + Send>;
+pub(crate) type AdmitHandler = Box<dyn FnMut(&Request) -> Option<HandshakeFault> + Send>;
 pub(crate) type ConnectHandler = Box<dyn FnMut(&ConnHandle, &Request) + Send>;
 
 /// What the builder has set and never changes.
@@ -36,6 +37,7 @@ pub(crate) struct Shared {
     pub(crate) thread: OnceLock<ThreadId>,
     on_message: Mutex<Option<MessageHandler>>,
     on_connect: Mutex<Option<ConnectHandler>>,
+    admit: Mutex<Option<AdmitHandler>>,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -75,6 +77,7 @@ impl Shared {
         tls: Option<Tls>,
         on_message: Option<MessageHandler>,
         on_connect: Option<ConnectHandler>,
+        admit: Option<AdmitHandler>,
     ) -> Self {
         Self {
             config,
@@ -83,6 +86,7 @@ impl Shared {
             thread: OnceLock::new(),
             on_message: Mutex::new(on_message),
             on_connect: Mutex::new(on_connect),
+            admit: Mutex::new(admit),
             state: Mutex::default(),
             changed: Condvar::new(),
         }
@@ -147,6 +151,12 @@ impl Shared {
                 state.live -= 1;
             }
         });
+    }
+
+    /// How this upgrade is to fail, if it is. On the server thread only, as the next ones.
+    pub(crate) fn judge(&self, request: &Request) -> Option<HandshakeFault> {
+        let mut admit = self.admit.lock().unwrap_or_else(PoisonError::into_inner);
+        admit.as_mut().and_then(|admit| admit(request))
     }
 
     /// On the server thread only, as the next.

@@ -9,7 +9,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::time::Duration;
 
 use common::*;
-use everwire_testing::{Message, MockServer, WaitError};
+use everwire_testing::{HandshakeFault, Message, MockServer, WaitError};
 
 #[test]
 fn it_counts_and_finds_connections() {
@@ -245,4 +245,31 @@ fn it_may_be_used_from_many_threads() {
     });
     assert_eq!(server.connections(), 8);
     server.wait_live(0, Duration::from_secs(10)).unwrap();
+}
+
+#[test]
+fn a_judge_sees_each_upgrade_request_and_may_refuse_it() {
+    let good = |request: &everwire_testing::Request| request.uri().query() == Some("token=good");
+    let judge = move |request: &everwire_testing::Request| {
+        assert!(request.uri().path() != "/panic", "out of order");
+        (!good(request)).then(|| HandshakeFault::status(401))
+    };
+    let server = MockServer::builder().handshake_for(1, HandshakeFault::status(503)).admit(judge).start();
+    let answers = [
+        ("/?token=good", &b"HTTP/1.1 503 "[..]),
+        ("/?token=bad", b"HTTP/1.1 401 "),
+        ("/panic", b""),
+        ("/?token=bad", b"HTTP/1.1 401 "),
+    ];
+    for (path, answer) in answers {
+        let mut stream = tcp(server.addr());
+        stream.write_all(&upgrade_request(path, "")).unwrap();
+        let (response, _) = read_all(&mut stream);
+        assert!(response.starts_with(answer) && response.is_empty() == answer.is_empty(), "{path}");
+    }
+    let mut stream = tcp(server.addr());
+    stream.write_all(&upgrade_request("/?token=good", "")).unwrap();
+    read_head(&mut stream);
+    assert_eq!((server.attempts(), server.connections()), (5, 1));
+    assert!(server.failures().iter().any(|failure| failure == "judge panicked: out of order"));
 }

@@ -73,7 +73,7 @@ impl<R: Runtime> Hooks<R> {
                 Some(provider) => self.endpoint = Some((id, provider())),
                 None => {
                     let message = "the driver has no endpoint provider: set one with Driver::provider";
-                    answers.push(Answer::Endpoint(id, Err(ProviderError { message: message.to_owned() })));
+                    answers.push(Answer::Endpoint(id, Err(ProviderError::new(message))));
                 }
             }
         }

@@ -54,11 +54,12 @@ impl Error {
     /// What it is about.
     pub fn category(&self) -> Category {
         match self {
-            Self::Provider(_) => Category::Application,
+            Self::Provider(_) | Self::Endpoint(_) => Category::Application,
             Self::Resolve(_)
             | Self::Connect { .. }
             | Self::Open(_)
             | Self::Disconnected(_)
+            | Self::Renewed
             | Self::Reconnect => Category::Connection,
             #[cfg(feature = "tls")]
             Self::Tls(_) => Category::Tls,
@@ -67,7 +68,7 @@ impl Error {
             Self::Protocol(error) => protocol(error),
             Self::Closed(closed) => close(closed.code.into()),
             Self::Timeout(_) => Category::Timeout,
-            Self::Authentication(_) => Category::Authentication,
+            Self::Authentication(_) | Self::Expired => Category::Authentication,
             Self::Notice(notice) => self::notice(notice),
         }
     }
@@ -152,17 +153,18 @@ mod tests {
     #[test]
     fn by_variant() {
         let expect = |error: &Error| match error {
-            Error::Provider(_) => "application",
+            Error::Provider(_) | Error::Endpoint(_) => "application",
             Error::Resolve(_)
             | Error::Connect { .. }
             | Error::Open(_)
             | Error::Disconnected(_)
+            | Error::Renewed
             | Error::Reconnect => "connection",
             #[cfg(feature = "tls")]
             Error::Tls(_) => "TLS",
             Error::TlsNotBuilt | Error::TooManyRedirects { .. } | Error::Request(_) => "config",
             Error::Timeout(_) => "timeout",
-            Error::Authentication(_) => "authentication",
+            Error::Authentication(_) | Error::Expired => "authentication",
             // Those have tables of their own below.
             Error::Handshake(_) | Error::Protocol(_) | Error::Closed(_) | Error::Notice(_) => "",
         };

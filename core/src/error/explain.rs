@@ -46,6 +46,11 @@ impl Error {
                 advice: "Check that service; its own message is above",
                 link: link!("provider"),
             },
+            Self::Endpoint(_) => Words {
+                cause: "the service that issues the endpoint answered something unexpected, such as milliseconds for seconds",
+                advice: "Mend the provider, so that the part that is named above is in its range",
+                link: link!("provider"),
+            },
             Self::Resolve(_) => Words {
                 cause: "the name is misspelt or known in another network only, or DNS does not work here",
                 advice: "Check the host name and this machine's DNS",
@@ -108,6 +113,16 @@ impl Error {
                     advice: "Look the notice up in the server's documentation if it comes often",
                     link: link!("notice"),
                 },
+            },
+            Self::Expired => Words {
+                cause: "the provider failed each time it was asked, or its endpoints expire within seconds",
+                advice: "Check the service that issues them; or keep such connections (AtExpiry::Keep)",
+                link: link!("expired"),
+            },
+            Self::Renewed => Words {
+                cause: "the endpoint would have expired soon, and the protocol cannot authenticate twice on one connection",
+                advice: "Nothing: it was planned (Endpoint::expires_in)",
+                link: link!("expired"),
             },
             Self::Reconnect => Words {
                 cause: "Session::reconnect or Client::reconnect was called",
@@ -277,6 +292,10 @@ fn timeout(timeout: Timeout) -> Words {
         Timeout::Handshake => (
             "an overloaded server, or a port that speaks something else",
             "Check the port, or raise Config::handshake_timeout",
+        ),
+        Timeout::Greeting => (
+            "an overloaded server, or one that does not speak first after all",
+            "Check the protocol's first message, or raise Config::handshake_timeout",
         ),
         Timeout::Pong => (
             "the network broke without a word, or the peer hangs",

@@ -9,7 +9,8 @@ use std::collections::BTreeSet;
 pub(crate) fn every() -> Vec<Error> {
     let io = Disconnect::Io { kind: io::ErrorKind::ConnectionReset, message: "reset".into() };
     let mut errors = vec![
-        Error::Provider(ProviderError { message: "no token".into() }),
+        Error::Provider(ProviderError::new("no token")),
+        Error::Endpoint(ConfigError::Header(header_error())),
         Error::Resolve(ResolveError { message: "no such name".into() }),
         Error::Connect { addr: ([127, 0, 0, 1], 80).into(), cause: io.clone() },
         Error::Open(io.clone()),
@@ -31,6 +32,8 @@ pub(crate) fn every() -> Vec<Error> {
         Error::Authentication(Refusal::new("invalid_credentials", 13004)),
         Error::Notice(Notice::new("maintenance", Recovery::Reconnect)),
         Error::Notice(Notice::new("slow down", Recovery::Backoff(Duration::from_secs(3)))),
+        Error::Expired,
+        Error::Renewed,
         Error::Reconnect,
     ];
     errors.extend(TIMEOUTS.map(Error::Timeout));
@@ -58,9 +61,10 @@ fn header_error() -> HeaderError {
     Headers::default().append("no token", "").unwrap_err()
 }
 
-const TIMEOUTS: [Timeout; 8] = [
+const TIMEOUTS: [Timeout; 9] = [
     Timeout::Connect,
     Timeout::Handshake,
+    Timeout::Greeting,
     Timeout::Pong,
     Timeout::Close,
     Timeout::Authentication,
@@ -96,13 +100,17 @@ fn number(error: &Error) -> usize {
         Error::Notice(_) => 20,
         Error::Reconnect => 21,
         Error::Open(_) => 22,
+        Error::Endpoint(_) => 23,
+        Error::Expired => 24,
+        Error::Renewed => 25,
+        Error::Timeout(Timeout::Greeting) => 26,
     }
 }
 
 #[test]
 fn every_variant_is_in_the_sample() {
     let numbers: BTreeSet<_> = every().iter().map(number).collect();
-    let expected = (0..=22).filter(|n| *n != 3 || cfg!(feature = "tls")).collect();
+    let expected = (0..=26).filter(|n| *n != 3 || cfg!(feature = "tls")).collect();
     assert_eq!(numbers, expected);
 }
 

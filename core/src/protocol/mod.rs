@@ -7,7 +7,7 @@ pub use jsonrpc::{JsonRpc, OwnedRpcError, RpcError};
 pub use plain::Plain;
 
 use crate::error::Recovery;
-use crate::session::{Limit, Sequence, Tracker};
+use crate::session::{Limit, Params, Sequence, Tracker};
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
@@ -33,11 +33,31 @@ pub trait Protocol: fmt::Debug + Send + Sync {
         None
     }
 
-    /// Writes the message that authenticates a new connection to `out`, before anything else is sent on it. An empty `out`: there is none, which
-    /// is the default. `wall` is the time of day, for signatures and tokens.
-    fn authenticate(&self, id: u64, wall: SystemTime, out: &mut String) -> Ack {
-        let _ = (id, wall, out);
+    /// Whether the server speaks first: nothing of the session's or the user's is said on a new connection before an
+    /// [`Inbound::Greeting`] has come. It is awaited for `Config::handshake_timeout`. Default: it does not.
+    fn greets(&self) -> bool {
+        false
+    }
+
+    /// Writes the message that authenticates a connection to `out`: on a new one before anything else is sent on it, and again when the
+    /// session refreshes it ([`reauthenticates`](Self::reauthenticates)). An empty `out`: there is none, which is the default.
+    fn authenticate(&self, id: u64, context: &Context<'_>, out: &mut String) -> Ack {
+        let _ = (id, context, out);
         Ack::None
+    }
+
+    /// For how long an authentication holds, by the server's answer to it. The connection is authenticated again after 0.8 of that (up to a tenth
+    /// of that time sooner, not sooner than after 1 s), while all goes on. A refusal then ends the connection. `None`, the default: as
+    /// long as the connection.
+    fn authenticated(&self, result: &str) -> Option<Duration> {
+        let _ = result;
+        None
+    }
+
+    /// Whether a connection that is authenticated may be authenticated again, with a fresh endpoint's parameters. If not, which is the default,
+    /// the session changes over to a new connection ([`Refresh::Auto`](crate::Refresh::Auto)).
+    fn reauthenticates(&self) -> bool {
+        false
     }
 
     /// Writes request `id` to `out`.
@@ -73,18 +93,18 @@ pub trait Protocol: fmt::Debug + Send + Sync {
     fn topics_per_message(&self) -> usize;
 
     /// Writes a message that subscribes to all of `topics` to `out`, and says how its outcome is learnt.
-    fn subscribe(&self, id: u64, topics: &[&Topic], out: &mut String) -> Ack;
+    fn subscribe(&self, id: u64, topics: &[&Topic], context: &Context<'_>, out: &mut String) -> Ack;
 
     /// Writes a message that ends the subscriptions to all of `topics`. An empty `out` means that nothing needs to be sent.
-    fn unsubscribe(&self, id: u64, topics: &[&Topic], out: &mut String) -> Ack;
+    fn unsubscribe(&self, id: u64, topics: &[&Topic], context: &Context<'_>, out: &mut String) -> Ack;
 
     /// Whether the result of a subscribe message confirms this topic of it.
     fn confirms(&self, result: &str, topic: &Topic) -> bool;
 
     /// Writes a heartbeat of our own to `out`, sent every `Config::heartbeat_interval`. An empty `out`: there is none, which is the default.
     /// With [`Ack::Response`] its answer is awaited.
-    fn heartbeat(&self, id: u64, out: &mut String) -> Ack {
-        let _ = (id, out);
+    fn heartbeat(&self, id: u64, context: &Context<'_>, out: &mut String) -> Ack {
+        let _ = (id, context, out);
         Ack::None
     }
 
@@ -123,6 +143,24 @@ pub trait Protocol: fmt::Debug + Send + Sync {
     fn tracker(&self, topic: &Topic) -> Option<Box<dyn Tracker>> {
         let _ = topic;
         None
+    }
+}
+
+/// What is known of the connection that a message is written for.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct Context<'a> {
+    /// The time of day, for signatures.
+    pub wall: SystemTime,
+    /// What its endpoint tells the protocol, such as a token ([`Endpoint::param`](crate::Endpoint::param)). After a refresh that keeps the
+    /// connection these are the fresh ones.
+    pub params: &'a Params,
+}
+
+impl<'a> Context<'a> {
+    /// For tests of a protocol; else it is the session that makes one.
+    pub fn new(wall: SystemTime, params: &'a Params) -> Self {
+        Self { wall, params }
     }
 }
 
@@ -171,6 +209,8 @@ pub enum Inbound<'m> {
         /// The parameters, as the protocol encodes them.
         params: Option<&'m str>,
     },
+    /// The server's first word, if it speaks first ([`Protocol::greets`]); later ones mean nothing. The user is not told.
+    Greeting,
     /// A heartbeat of the server: [`Protocol::heartbeat_reply`] answers it. The user is not told.
     Heartbeat,
     /// The answer to a heartbeat of ours that has no id. The user is not told.

@@ -1,6 +1,6 @@
 //! No protocol: messages pass as they are.
 
-use super::{Ack, Inbound, Protocol, Request, Topic, Unsupported};
+use super::{Ack, Context, Inbound, Protocol, Request, Topic, Unsupported};
 
 /// Messages mean nothing to the session. Subscriptions are messages that are sent again on each new connection
 /// ([`Topic::subscribe_with`]); there are no requests. The default.
@@ -28,14 +28,14 @@ impl Protocol for Plain {
         1
     }
 
-    fn subscribe(&self, _: u64, topics: &[&Topic], out: &mut String) -> Ack {
+    fn subscribe(&self, _: u64, topics: &[&Topic], _: &Context<'_>, out: &mut String) -> Ack {
         for topic in topics {
             out.push_str(topic.subscribe.as_deref().unwrap_or(&topic.name));
         }
         Ack::None
     }
 
-    fn unsubscribe(&self, _: u64, topics: &[&Topic], out: &mut String) -> Ack {
+    fn unsubscribe(&self, _: u64, topics: &[&Topic], _: &Context<'_>, out: &mut String) -> Ack {
         for topic in topics {
             out.push_str(topic.unsubscribe.as_deref().unwrap_or_default());
         }
@@ -58,6 +58,8 @@ mod tests {
 
     #[test]
     fn a_topic_is_what_is_sent_for_it() {
+        let params = crate::Params::default();
+        let context = Context::new(std::time::SystemTime::UNIX_EPOCH, &params);
         let topics = [
             (Topic::new("name"), "name", ""),
             (Topic::new("name").subscribe_with("on").unsubscribe_with("off"), "on", "off"),
@@ -66,10 +68,10 @@ mod tests {
         ];
         for (topic, subscribe, unsubscribe) in topics {
             let mut out = String::new();
-            assert_eq!(Plain.subscribe(1, &[&topic], &mut out), Ack::None);
+            assert_eq!(Plain.subscribe(1, &[&topic], &context, &mut out), Ack::None);
             assert_eq!(out, subscribe);
             out.clear();
-            assert_eq!(Plain.unsubscribe(1, &[&topic], &mut out), Ack::None);
+            assert_eq!(Plain.unsubscribe(1, &[&topic], &context, &mut out), Ack::None);
             assert_eq!(out, unsubscribe);
             assert!(Plain.confirms("", &topic));
         }
@@ -86,8 +88,12 @@ mod tests {
             assert!(refused.unwrap_err().reason.contains("such as JsonRpc"));
         }
         assert!(Plain.respond("1", Ok("1"), &mut out).is_err());
-        assert_eq!(Plain.heartbeat(1, &mut out), Ack::None);
-        assert_eq!(Plain.authenticate(1, std::time::SystemTime::UNIX_EPOCH, &mut out), Ack::None);
+        let params = crate::Params::default();
+        let context = Context::new(std::time::SystemTime::UNIX_EPOCH, &params);
+        assert_eq!(Plain.heartbeat(1, &context, &mut out), Ack::None);
+        assert_eq!(Plain.authenticate(1, &context, &mut out), Ack::None);
+        assert!(!Plain.greets() && !Plain.reauthenticates());
+        assert_eq!(Plain.authenticated(""), None);
         assert_eq!(out, "");
     }
 }

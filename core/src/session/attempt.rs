@@ -99,7 +99,7 @@ impl Session {
         });
         match endpoint {
             Some(endpoint) => self.approach(endpoint, now),
-            None => self.duties.push_back(Output::Provide(id)),
+            None => self.provide(id, now),
         }
     }
 
@@ -119,27 +119,27 @@ impl Session {
         self.config.cooldown.until(host, now).filter(|_| !self.is(Mutant::IgnoreCooldown))
     }
 
-    /// The provider's answer to [`Output::Provide`].
+    /// The provider's answer to [`Output::Provide`]: for an attempt, or to renew the endpoint of a connection that lives.
     pub fn handle_endpoint(&mut self, id: AttemptId, result: Result<Endpoint, ProviderError>, now: Instant) {
         self.calm = false;
-        let waits = |attempt: &&mut Attempt| attempt.id == id && matches!(attempt.stage, Approach::Endpoint);
-        let Some(attempt) = self.attempt.as_mut().filter(waits) else { return };
-        match result {
-            Ok(endpoint) => {
-                // Each name that the endpoint gives replaces all of that name in the configuration.
-                let headers = &mut attempt.options.headers;
-                for (name, _) in endpoint.headers.iter() {
-                    headers.remove(name);
-                }
-                let appended =
-                    endpoint.headers.iter().try_for_each(|(name, value)| headers.append(name, value));
-                match appended.and_then(|()| attempt.options.validate()) {
-                    Ok(()) => self.approach(endpoint, now),
-                    Err(error) => self.attempt_failed(Error::Request(error), now),
-                }
-            }
-            Err(error) => self.attempt_failed(Error::Provider(error), now),
+        if self.renews(id) {
+            return self.endpoint_renewed(result, now);
         }
+        let waits = |attempt: &Attempt| attempt.id == id && matches!(attempt.stage, Approach::Endpoint);
+        if !self.attempt.as_ref().is_some_and(waits) {
+            return;
+        }
+        let endpoint = match result.map_err(Error::Provider).and_then(|given| self.accept(given, now)) {
+            Ok(endpoint) => endpoint,
+            Err(error) => return self.attempt_failed(error, now),
+        };
+        let options = endpoint.handshake(&self.config.handshake);
+        match (&mut self.attempt, options) {
+            (Some(attempt), Ok(options)) => attempt.options = options,
+            (_, Err(error)) => return self.attempt_failed(Error::Request(error), now),
+            (None, _) => return,
+        }
+        self.approach(endpoint, now);
     }
 
     /// Finds the addresses of an endpoint.
@@ -313,7 +313,7 @@ impl Session {
         attempt.redirects += 1;
         attempt.options = attempt.options.for_redirect(&endpoint.target, &to);
         attempt.deadline = now + self.config.connect_timeout;
-        endpoint.target = to;
+        endpoint.redirect(to);
         self.approach(endpoint, now);
     }
 

@@ -133,6 +133,7 @@ impl Session {
         if !self.closing {
             let online = self.history.state == State::Online;
             (self.closing, self.renew, self.notice, self.direct) = (true, false, None, false);
+            self.end_renewal();
             self.retry_at = None;
             // A feed that is left may be as silent as it likes.
             self.data.stop();

@@ -1,5 +1,6 @@
 //! What the session tells its user.
 
+use super::config::Refresh;
 use super::limiter::Pressure;
 use super::watch::Step;
 use crate::error::Error;
@@ -119,8 +120,31 @@ pub enum Event<'a> {
     },
     /// Messages of these topics may have been missed. It comes before the first message after the gap.
     Gap(&'a Gap),
-    /// The server took our authentication.
+    /// The server took our authentication: the first of a connection, or another one that was made ahead of the expiry of that.
     Authenticated {
+        /// The connection's epoch.
+        epoch: Epoch,
+    },
+    /// The provider gave a fresh endpoint ahead of the old one's expiry. With [`Refresh::Reauthenticate`] `Authenticated` follows, or `Lost` if the
+    /// server refuses; with [`Refresh::Reconnect`] `Lost` with [`Error::Renewed`].
+    Refreshed {
+        /// How it takes the old one's place.
+        by: Refresh,
+        /// When it expires; `None` if it does not.
+        expires_at: Option<Instant>,
+        /// The connection's epoch.
+        epoch: Epoch,
+    },
+    /// The provider failed to give a fresh endpoint ahead of the old one's expiry. The connection goes on.
+    RefreshFailed {
+        /// How many times in a row it failed, this one included.
+        failures: u32,
+        /// Why.
+        error: &'a Error,
+        /// When it is asked again; `None` if not while this connection lives ([`Recovery::Stop`]).
+        retry_at: Option<Instant>,
+        /// When the old one expires: see [`AtExpiry`](crate::AtExpiry).
+        expires_at: Option<Instant>,
         /// The connection's epoch.
         epoch: Epoch,
     },
@@ -347,6 +371,18 @@ pub enum OwnedEvent {
     Authenticated {
         epoch: Epoch,
     },
+    Refreshed {
+        by: Refresh,
+        expires_at: Option<Instant>,
+        epoch: Epoch,
+    },
+    RefreshFailed {
+        failures: u32,
+        error: Error,
+        retry_at: Option<Instant>,
+        expires_at: Option<Instant>,
+        epoch: Epoch,
+    },
     Request {
         id: String,
         method: String,
@@ -444,6 +480,18 @@ impl Event<'_> {
             },
             Self::Gap(gap) => OwnedEvent::Gap((*gap).clone()),
             Self::Authenticated { epoch } => OwnedEvent::Authenticated { epoch: *epoch },
+            Self::Refreshed { by, expires_at, epoch } => {
+                OwnedEvent::Refreshed { by: *by, expires_at: *expires_at, epoch: *epoch }
+            }
+            Self::RefreshFailed { failures, error, retry_at, expires_at, epoch } => {
+                OwnedEvent::RefreshFailed {
+                    failures: *failures,
+                    error: (*error).clone(),
+                    retry_at: *retry_at,
+                    expires_at: *expires_at,
+                    epoch: *epoch,
+                }
+            }
             Self::Request { id, method, params, epoch } => OwnedEvent::Request {
                 id: (*id).to_owned(),
                 method: (*method).to_owned(),

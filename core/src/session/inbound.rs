@@ -23,7 +23,7 @@ impl Session {
         }
         match self.links[index].poll() {
             Step::Idle if self.renew && self.current == Some(index) => {
-                self.failed(index, Error::Reconnect, now);
+                self.failed(index, self.leaves_for(), now);
             }
             Step::Idle if self.current == Some(index) && self.notice.is_some() => {
                 let Some(notice) = self.notice.take() else { return false };
@@ -66,7 +66,7 @@ impl Session {
             Inbound::Ping(at) => link.pong(at),
             Inbound::Pong(at) => {
                 let payload = link.receiver.bytes(at);
-                if let Some(rtt) = link.liveness.pong(payload, self.config.ping_interval, now) {
+                if let Some(rtt) = link.liveness.pong(payload, link.terms.ping_interval, now) {
                     self.stats.rtt = Some(rtt);
                     self.timings.ping.record(rtt);
                     self.events.push_back(Queued::Pong { rtt, epoch: self.epoch });
@@ -171,6 +171,12 @@ impl Session {
                 method: place(method),
                 params: params.map(place),
             },
+            protocol::Inbound::Greeting => {
+                if self.greeted() {
+                    self.begin_authentication("greeted", now);
+                }
+                Announced::Nothing
+            }
             protocol::Inbound::Heartbeat => {
                 let id = self.requests.next_id();
                 let mut reply = String::new();
@@ -288,7 +294,8 @@ impl Session {
             Stage::Open => {
                 let reply = match &error {
                     Error::Protocol(fault) => Some(fault.close_code()),
-                    Error::Reconnect | Error::Notice(_) | Error::Authentication(_) => Some(CloseCode::Normal),
+                    Error::Notice(_) | Error::Authentication(_) => Some(CloseCode::Normal),
+                    Error::Expired | Error::Renewed | Error::Reconnect => Some(CloseCode::Normal),
                     Error::Timeout(_) => Some(CloseCode::Away),
                     _ => None,
                 };
@@ -310,7 +317,7 @@ impl Session {
             return self.failed(index, Error::Timeout(Timeout::Write), now);
         }
         if matches!(link.stage, Stage::Open) {
-            match link.liveness.check(self.config.pong_timeout, link.last_received, now) {
+            match link.liveness.check(link.terms.pong_timeout, link.last_received, now) {
                 Verdict::Wait => {}
                 Verdict::Ping(payload) if self.limited => {
                     self.outbox.ping = Some(payload);

@@ -1,6 +1,7 @@
 //! Events as they wait to be told, and events taken away from the session for a while.
 
 use super::closing::SessionEnd;
+use super::config::Refresh;
 use super::event::{Epoch, Event, Gap, Outcome, RequestId, SendId, SubscriptionId, Unanswered, Unsent};
 use super::limiter::Pressure;
 use super::output::ConnId;
@@ -19,19 +20,74 @@ use std::time::{Duration, Instant};
 /// An event that does not borrow, waiting its turn.
 #[derive(Debug)]
 pub(crate) enum Queued {
-    Online { epoch: Epoch, resumed: bool, upgraded: Box<Upgraded> },
-    Unanswered { id: RequestId, maybe_sent: bool, why: Unanswered },
-    Subscribed { id: SubscriptionId, topic: String, epoch: Epoch },
-    Rejected { id: SubscriptionId, topic: String, reason: String, retry_at: Option<Instant>, epoch: Epoch },
+    Online {
+        epoch: Epoch,
+        resumed: bool,
+        upgraded: Box<Upgraded>,
+    },
+    Unanswered {
+        id: RequestId,
+        maybe_sent: bool,
+        why: Unanswered,
+    },
+    Subscribed {
+        id: SubscriptionId,
+        topic: String,
+        epoch: Epoch,
+    },
+    Rejected {
+        id: SubscriptionId,
+        topic: String,
+        reason: String,
+        retry_at: Option<Instant>,
+        epoch: Epoch,
+    },
     Gap(Gap),
-    Authenticated { epoch: Epoch },
-    Stale { subscription: Option<(SubscriptionId, String)>, silence: Duration, step: Step, epoch: Epoch },
-    Pressure { level: Pressure, waiting: usize, delay: Duration },
-    Expired { id: SendId },
-    Pong { rtt: Duration, epoch: Epoch },
+    Authenticated {
+        epoch: Epoch,
+    },
+    Refreshed {
+        by: Refresh,
+        expires_at: Option<Instant>,
+        epoch: Epoch,
+    },
+    RefreshFailed {
+        failures: u32,
+        error: Error,
+        retry_at: Option<Instant>,
+        expires_at: Option<Instant>,
+        epoch: Epoch,
+    },
+    Stale {
+        subscription: Option<(SubscriptionId, String)>,
+        silence: Duration,
+        step: Step,
+        epoch: Epoch,
+    },
+    Pressure {
+        level: Pressure,
+        waiting: usize,
+        delay: Duration,
+    },
+    Expired {
+        id: SendId,
+    },
+    Pong {
+        rtt: Duration,
+        epoch: Epoch,
+    },
     Writable,
-    Lost { epoch: Epoch, error: Error, retry_at: Option<Instant>, unsent: Unsent },
-    AttemptFailed { failures: u32, error: Error, retry_at: Option<Instant> },
+    Lost {
+        epoch: Epoch,
+        error: Error,
+        retry_at: Option<Instant>,
+        unsent: Unsent,
+    },
+    AttemptFailed {
+        failures: u32,
+        error: Error,
+        retry_at: Option<Instant>,
+    },
     Closed(SessionEnd),
 }
 
@@ -179,6 +235,16 @@ impl Queued {
             }
             Self::Gap(gap) => Event::Gap(gap),
             Self::Authenticated { epoch } => Event::Authenticated { epoch: *epoch },
+            Self::Refreshed { by, expires_at, epoch } => {
+                Event::Refreshed { by: *by, expires_at: *expires_at, epoch: *epoch }
+            }
+            Self::RefreshFailed { failures, error, retry_at, expires_at, epoch } => Event::RefreshFailed {
+                failures: *failures,
+                error,
+                retry_at: *retry_at,
+                expires_at: *expires_at,
+                epoch: *epoch,
+            },
             Self::Stale { subscription, silence, step, epoch } => Event::Stale {
                 subscription: subscription.as_ref().map(|(id, topic)| (*id, &**topic)),
                 silence: *silence,

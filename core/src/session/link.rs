@@ -13,6 +13,7 @@
 //! - `Retired`: nothing more is expected from it; what is queued (a close frame, mostly) is flushed, input is thrown away,
 //!   and the peer has until the deadline to end the connection. The session has long moved on.
 
+use super::config::Terms;
 use super::event::SendId;
 use super::liveness::Liveness;
 use super::output::ConnId;
@@ -39,6 +40,8 @@ pub(crate) struct Link {
     pub(crate) receiver: Receiver,
     pub(crate) sender: Sender,
     pub(crate) liveness: Liveness,
+    /// What its endpoint says of it.
+    pub(crate) terms: Terms,
     /// Which of the messages that wait to be written are not the user's, by their ordinals.
     pub(crate) own: VecDeque<u64>,
     /// The user's that were held back before, and may have overtaken each other: ordinal and id.
@@ -100,6 +103,7 @@ impl Link {
             receiver: Receiver::new(config.recv_buffer, config.limits.clone()),
             sender: Sender::new(keys, config.fragment),
             liveness: Liveness::default(),
+            terms: Terms::of_config(config),
             own: VecDeque::new(),
             users: VecDeque::new(),
             stall: Stall::default(),
@@ -127,6 +131,7 @@ impl Link {
     ) -> Result<(), Error> {
         self.deadline = Some(now + config.handshake_timeout);
         self.last_received = now;
+        self.terms = Terms::new(config, endpoint);
         let secure = endpoint.target.secure() && config.transport != Transport::SecuredConnector;
         #[cfg(feature = "tls")]
         if secure {

@@ -25,7 +25,7 @@ impl Session {
         let link = &mut self.links[index];
         let (conn, since) = (link.id, link.last_received);
         // What the server gave notice of is why, whatever came behind that. So it does not depend on how the bytes were cut.
-        let noticed = self.notice.take_if(|_| self.current == Some(index) && error != Error::Reconnect);
+        let noticed = self.notice.take_if(|_| self.current == Some(index) && !error.is_wanted());
         if noticed.is_some() {
             self.fault_recovery = None;
         }
@@ -47,13 +47,14 @@ impl Session {
         (self.stable_at, self.upgraded, self.renew, self.refused) = (None, None, false, false);
         (self.batch, self.notice, self.direct) = (None, None, false);
         self.stop_watches(now);
+        self.stop_renewal();
         if reply.is_some() {
             self.spend_close(now);
         }
         let (messages_left, requests_left) = self.empty_outbox(now);
         unsent.waiting.extend(messages_left);
         unsent.waiting.sort_unstable();
-        if self.history.state != State::Online && error != Error::Reconnect {
+        if self.history.state != State::Online && !error.is_wanted() {
             // It never was of use, and that is not because the user wanted another.
             self.failures += 1;
             self.turn = self.turn.wrapping_add(1);
@@ -105,7 +106,7 @@ impl Session {
             _ => self.fault_recovery,
         };
         self.fault_recovery = None;
-        if *error == Error::Reconnect {
+        if error.is_wanted() {
             return self.retry(now, error, now);
         }
         let ends = !self.config.reconnects && self.stats.connections > 0;
@@ -191,6 +192,7 @@ impl Session {
         (self.postponed, self.batch, self.notice) = (Announced::Nothing, None, None);
         self.direct = false;
         self.stop_watches(now);
+        self.end_renewal();
         self.ending = None;
         self.events.extend(self.end.clone().map(Queued::Closed));
     }

@@ -39,6 +39,7 @@ mod policy;
 mod pump;
 mod query;
 mod quiet;
+mod refresh;
 mod requests;
 mod restore;
 mod resync;
@@ -54,7 +55,9 @@ mod watch;
 mod watches;
 
 pub use closing::{CloseOptions, Drain, SessionEnd};
-pub use config::{Config, ConfigError, Endpoint, Keepalive, Profile, SocketOptions, Transport};
+pub use config::{
+    AtExpiry, Config, ConfigError, Endpoint, Keepalive, Params, Profile, Refresh, SocketOptions, Transport,
+};
 pub use cooldown::Cooldown;
 pub use event::{
     Epoch, Event, Gap, GapCause, Outcome, OwnedEvent, OwnedOutcome, RequestId, SendId, SubscriptionId,
@@ -96,6 +99,7 @@ use outbox::Outbox;
 use quiet::Quiet;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
+use refresh::Renewal;
 use requests::Requests;
 use resync::Storm;
 use status::History;
@@ -134,6 +138,8 @@ pub struct Session {
     /// What the handshake of the current connection agreed on, until `Event::Online` tells it.
     upgraded: Option<Box<crate::ws::handshake::Upgraded>>,
     epoch: Epoch,
+    /// What is to be renewed on the current connection.
+    renewal: Renewal,
     /// When the connection of an earlier epoch was last alive, for sessions without topics.
     alive_until: Option<(Epoch, Instant)>,
 
@@ -294,6 +300,7 @@ impl Session {
             stable_at: None,
             upgraded: None,
             epoch: Epoch(0),
+            renewal: Renewal::default(),
             alive_until: None,
             requests: Requests::default(),
             subscriptions: Subscriptions::default(),
@@ -449,7 +456,7 @@ impl Session {
             if !self.links[index].is_paused() {
                 progress |= self.step_link(index, now);
             } else if self.renew && self.current == Some(index) {
-                self.failed(index, Error::Reconnect, now);
+                self.failed(index, self.leaves_for(), now);
                 progress = true;
             }
             if self.announced != Announced::Nothing || !self.duties.is_empty() || !self.events.is_empty() {

@@ -24,7 +24,8 @@ impl ConnId {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum Output {
-    /// Ask the user's endpoint provider, and answer with `handle_endpoint`. Said once.
+    /// Ask the user's endpoint provider, and answer with `handle_endpoint`: for an attempt, or ahead of the expiry of a connection's endpoint.
+    /// Said once. If it is still at work on an earlier one, that answer is not wanted any more.
     Provide(AttemptId),
     /// Resolve the name and port that `Session::host` gives for it, and answer with `handle_resolved`. Said once.
     Resolve(AttemptId),

@@ -127,14 +127,18 @@ impl Policy {
             Error::Closed(closed) => self.close(closed.code.into()),
             Error::Authentication(_) => self.authentication,
             Error::Notice(notice) => notice.recovery(),
+            Error::Provider(error) => error.recovery.unwrap_or(Recovery::Reconnect).bounded(),
             // What is known of none of these says that it will stay so; unknown errors of the network are among them.
-            Error::Provider(_)
+            // A provider may do better the next time.
+            Error::Endpoint(_)
             | Error::Resolve(_)
             | Error::Connect { .. }
             | Error::Open(_)
             | Error::Protocol(_)
             | Error::Disconnected(_)
             | Error::Timeout(_)
+            | Error::Expired
+            | Error::Renewed
             | Error::Reconnect => Recovery::Reconnect,
         }
     }

@@ -8,7 +8,7 @@ use super::outbox::{Authentication, Ending, Lane, Waits};
 use super::requests::{OnDisconnect, What};
 use super::status::State;
 use super::{Mutant, Session, SubscriptionId};
-use crate::protocol::{Ack, Topic, Traffic};
+use crate::protocol::{Ack, Context, Topic, Traffic};
 use std::time::Instant;
 
 /// The next thing to go out. What comes first has the limits first: it lets others pass that spend nothing of what it waits for.
@@ -150,7 +150,7 @@ impl Session {
                 if let Some(payload) = self.outbox.ping.take() {
                     let link = &mut self.links[index];
                     link.ping(payload);
-                    link.liveness.released(self.config.pong_timeout, now);
+                    link.liveness.released(link.terms.pong_timeout, now);
                 }
             }
             Next::Reply => {
@@ -168,9 +168,11 @@ impl Session {
                 self.outbox.beat = false;
                 let id = self.requests.next_id();
                 self.text.clear();
-                let ack = self.config.protocol.heartbeat(id, &mut self.text);
+                let terms = &self.links[index].terms;
+                let context = Context::new(self.clock.wall(now), &terms.params);
+                let ack = self.config.protocol.heartbeat(id, &context, &mut self.text);
                 if ack != Ack::None {
-                    self.heartbeat.sent(id, self.config.heartbeat_timeout, now);
+                    self.heartbeat.sent(id, terms.heartbeat_timeout, now);
                 }
                 self.send_text(index, id, ack, What::Heartbeat, now);
             }
@@ -199,11 +201,12 @@ impl Session {
         if written != now || taken {
             id = if taken { self.requests.next_id() } else { id };
             self.text.clear();
-            ack = self.config.protocol.authenticate(id, self.clock.wall(now), &mut self.text);
+            let context = Context::new(self.clock.wall(now), &self.links[index].terms.params);
+            ack = self.config.protocol.authenticate(id, &context, &mut self.text);
         }
         self.send_text(index, id, ack, What::Authenticate, now);
         if ack == Ack::None {
-            self.begin_restore("authentication sent", now);
+            self.authentication_done("authentication sent", now);
         }
     }
 
@@ -215,7 +218,8 @@ impl Session {
             ids.iter().filter_map(|id| self.subscriptions.get(*id)).map(|s| &s.topic).collect();
         let id = self.requests.next_id();
         self.text.clear();
-        let ack = self.config.protocol.subscribe(id, &topics, &mut self.text);
+        let context = Context::new(self.clock.wall(now), &self.links[index].terms.params);
+        let ack = self.config.protocol.subscribe(id, &topics, &context, &mut self.text);
         self.subscriptions.asked(&ids, id, now);
         self.send_text(index, id, ack, What::Subscribe { topics: ids.clone() }, now);
         if ack == Ack::None {
@@ -258,7 +262,7 @@ impl Session {
         index: usize,
         now: Instant,
     ) -> Result<(Option<u64>, bool), Instant> {
-        let ending = self.ending(ids);
+        let ending = self.ending(ids, index, now);
         if !ending.text.is_empty()
             && let Err(at) = self.spend(Traffic::Unsubscribe(ids.len()), now)
         {
@@ -276,7 +280,7 @@ impl Session {
     }
 
     /// What ends subscriptions, as it was written when it was held back, or written now.
-    fn ending(&mut self, ids: &[SubscriptionId]) -> Ending {
+    fn ending(&mut self, ids: &[SubscriptionId], index: usize, now: Instant) -> Ending {
         // As long as it is not sent it has not taken an id: how often it was tried must not show.
         let id = self.requests.peek_id();
         if let Some(ending) = self.outbox.ending.take()
@@ -292,7 +296,8 @@ impl Session {
         let topics: Vec<&Topic> = ids.iter().filter_map(topic).collect();
         let mut text = std::mem::take(&mut self.text);
         text.clear();
-        let ack = self.config.protocol.unsubscribe(id, &topics, &mut text);
+        let context = Context::new(self.clock.wall(now), &self.links[index].terms.params);
+        let ack = self.config.protocol.unsubscribe(id, &topics, &context, &mut text);
         Ending { topics: ids.to_vec(), id, text, ack }
     }
 

@@ -24,6 +24,9 @@ impl Session {
             epoch: self.epoch,
             retry_at: self.retry_at,
             failures: self.failures,
+            expires_at: self.renewal.expires_at(),
+            refresh_at: self.renewal.refresh_at(),
+            refresh_failures: self.renewal.failures(),
             transitions: self.history.transitions(),
         }
     }

@@ -9,7 +9,7 @@ use super::status::State;
 use super::topic::SubscriptionState;
 use super::{Epoch, Mutant, RequestId, Session, SubscriptionId};
 use crate::error::{Error, Notice, Recovery, Refusal, Timeout};
-use crate::protocol::{Fault, RpcError};
+use crate::protocol::{Context, Fault, RpcError};
 use crate::ws::Kind;
 use crate::ws::deflate::{Deflater, Inflater};
 use crate::ws::handshake::Upgraded;
@@ -22,8 +22,9 @@ impl Session {
         self.stats.connections += 1;
         self.epoch = Epoch(self.stats.connections);
         self.current = Some(index);
+        self.begin_renewal(index);
         let link = &mut self.links[index];
-        link.liveness.start(self.config.ping_interval, now);
+        link.liveness.start(link.terms.ping_interval, now);
         if let (Some(params), Some(config)) = (&upgraded.deflate, &self.config.handshake.deflate) {
             link.compress(Inflater::new(params), Deflater::new(config, params));
         }
@@ -33,15 +34,25 @@ impl Session {
         if self.is(Mutant::ResetBackoffOnConnect) {
             self.backoff.reset();
         }
-        self.start_watches(now);
+        self.start_watches(index, now);
+        if self.config.protocol.greets() {
+            self.history.set(State::Authenticating, "connected, waits for the server's first word", now);
+            return self.await_greeting(now);
+        }
+        self.begin_authentication("connected", now);
+    }
+
+    /// Authenticates a new connection, if the protocol wants that.
+    pub(super) fn begin_authentication(&mut self, why: &str, now: Instant) {
+        let Some(index) = self.current else { return };
         let id = self.requests.next_id();
         let mut text = String::new();
-        let wall = self.clock.wall(now);
-        let ack = self.config.protocol.authenticate(id, wall, &mut text);
+        let context = Context::new(self.clock.wall(now), &self.links[index].terms.params);
+        let ack = self.config.protocol.authenticate(id, &context, &mut text);
         if text.is_empty() {
-            return self.begin_restore("connected", now);
+            return self.begin_restore(why, now);
         }
-        self.history.set(State::Authenticating, "connected", now);
+        self.history.set(State::Authenticating, why, now);
         self.outbox.authenticate = Some(Authentication { id, text, ack, written: now });
         self.pump(now);
     }
@@ -111,8 +122,8 @@ impl Session {
         let text = self.links[index].receiver.text(at);
         match live.what {
             What::Authenticate if ok => {
-                self.events.push_back(Queued::Authenticated { epoch: self.epoch });
-                self.begin_restore("authenticated", now);
+                let life = self.config.protocol.authenticated(text);
+                self.authenticated(life, now);
             }
             What::Authenticate => {
                 let recovery = self.config.protocol.recovery(Fault::Authentication(text));

@@ -12,7 +12,7 @@ pub enum State {
     Idle,
     /// It looks for an endpoint, resolves, connects, or shakes hands.
     Connecting,
-    /// It authenticates.
+    /// It authenticates, or waits for the server to speak first ([`Protocol::greets`](crate::Protocol::greets)).
     Authenticating,
     /// It restores subscriptions.
     Restoring,
@@ -54,6 +54,13 @@ pub struct Status {
     pub retry_at: Option<Instant>,
     /// Attempts in a row that did not get online.
     pub failures: u32,
+    /// When the endpoint of the connection expires, or its authentication, whichever is first; `None` if neither does.
+    pub expires_at: Option<Instant>,
+    /// When that is renewed: the provider is asked for a fresh endpoint, or authentication is made again. `None` if nothing is to be
+    /// renewed, if that is under way, and if the provider said that it will not do it.
+    pub refresh_at: Option<Instant>,
+    /// How often in a row the provider failed to renew the endpoint of the connection.
+    pub refresh_failures: u32,
     /// The last changes of state, oldest first; at most 32.
     pub transitions: Vec<Transition>,
 }

@@ -33,7 +33,7 @@ impl Session {
         let attempt = self.attempt.as_ref().and_then(Attempt::due);
         let overdue = self.overdue.map(|_| self.last_message);
         let watches = self.watched().and_then(|_| self.watches_deadline().into_iter().chain(overdue).min());
-        let waits = [self.requests.deadline(), self.outbox.deadline(), watches];
+        let waits = [self.requests.deadline(), self.outbox.deadline(), watches, self.renewal_deadline()];
         [self.retry_at, self.stable_at, attempt, self.close_deadline()].into_iter().chain(waits).flatten()
     }
 
@@ -61,6 +61,7 @@ impl Session {
         }
         self.expire_messages(now);
         self.close_overdue(now);
+        self.run_renewal(now);
         self.run_watches(now);
         for index in 0..self.links.len() {
             self.link_overdue(index, now);

@@ -10,6 +10,7 @@ use super::status::State;
 use super::topic::SubscriptionState;
 use super::watch::Step;
 use crate::error::{Error, Recovery, Timeout};
+use crate::protocol::Context;
 use std::time::Instant;
 
 /// Answers of ours to heartbeats whose own answers are awaited; whatever they are, nobody is told.
@@ -17,8 +18,8 @@ const MAX_REPLIES: usize = 16;
 
 impl Session {
     /// A connection is there.
-    pub(super) fn start_watches(&mut self, now: Instant) {
-        self.heartbeat.start(self.config.heartbeat_interval, now);
+    pub(super) fn start_watches(&mut self, index: usize, now: Instant) {
+        self.heartbeat.start(self.links[index].terms.heartbeat_interval, now);
         (self.last_data, self.last_message) = (now, now);
         if let Some(watch) = self.config.data_watch {
             self.data.start(watch, now);
@@ -49,7 +50,8 @@ impl Session {
         if let Some(timeout) = self.overdue.take() {
             return self.failed(index, Error::Timeout(timeout), now);
         }
-        match self.heartbeat.check(self.config.heartbeat_timeout, Some(self.last_message), now) {
+        let timeout = self.links[index].terms.heartbeat_timeout;
+        match self.heartbeat.check(timeout, Some(self.last_message), now) {
             Beat::Wait => {}
             Beat::Send => self.send_heartbeat(now),
             Beat::Dead => return self.failed(index, Error::Timeout(Timeout::Heartbeat), now),
@@ -98,9 +100,10 @@ impl Session {
     /// A ping out of turn: if it is not answered, the connection is dead.
     fn probe(&mut self, now: Instant) {
         let Some(index) = self.current else { return };
-        if let Some(payload) = self.links[index].liveness.probe(self.config.pong_timeout, now) {
+        let link = &mut self.links[index];
+        if let Some(payload) = link.liveness.probe(link.terms.pong_timeout, now) {
             self.outbox.ping = Some(payload);
-            self.links[index].liveness.hold();
+            link.liveness.hold();
             self.pump(now);
         }
     }
@@ -164,11 +167,13 @@ impl Session {
     }
 
     fn send_heartbeat(&mut self, now: Instant) {
+        let Some(index) = self.current else { return };
         if !matches!(self.history.state, State::Online | State::Restoring) {
             return;
         }
         let mut text = String::new();
-        self.config.protocol.heartbeat(self.requests.peek_id(), &mut text);
+        let context = Context::new(self.clock.wall(now), &self.links[index].terms.params);
+        self.config.protocol.heartbeat(self.requests.peek_id(), &context, &mut text);
         // One that still waits for the limiter is enough.
         self.outbox.beat = !text.is_empty();
         self.pump(now);

@@ -8,7 +8,7 @@ mod rpc;
 #[allow(unused_imports, reason = "each test binary uses its own part of this")]
 pub use rpc::*;
 
-use everwire_core::protocol::{Ack, Fault, Inbound, Unsupported};
+use everwire_core::protocol::{Ack, Context, Fault, Inbound, Unsupported};
 use everwire_core::{
     Clock, Config, ConnId, Disconnect, Output, OwnedEvent, Protocol, Recovery, Request, Session, Topic,
     Unsent,
@@ -410,7 +410,7 @@ impl Protocol for Lines {
         }
     }
 
-    fn authenticate(&self, id: u64, _: SystemTime, out: &mut String) -> Ack {
+    fn authenticate(&self, id: u64, _: &Context<'_>, out: &mut String) -> Ack {
         if self.auth {
             *out = format!("auth {id}");
         }
@@ -426,12 +426,12 @@ impl Protocol for Lines {
         10
     }
 
-    fn subscribe(&self, id: u64, topics: &[&Topic], out: &mut String) -> Ack {
+    fn subscribe(&self, id: u64, topics: &[&Topic], _: &Context<'_>, out: &mut String) -> Ack {
         *out = format!("sub {id} {}", topics.iter().map(|topic| topic.name()).collect::<Vec<_>>().join(","));
         Ack::Response
     }
 
-    fn unsubscribe(&self, id: u64, topics: &[&Topic], out: &mut String) -> Ack {
+    fn unsubscribe(&self, id: u64, topics: &[&Topic], _: &Context<'_>, out: &mut String) -> Ack {
         *out =
             format!("unsub {id} {}", topics.iter().map(|topic| topic.name()).collect::<Vec<_>>().join(","));
         Ack::Response

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "in tests, a panic is the report")]
 
 use crate::common::*;
-use everwire_core::protocol::{Ack, Inbound, OwnedRpcError, Traffic, Unsupported};
+use everwire_core::protocol::{Ack, Context, Inbound, OwnedRpcError, Traffic, Unsupported};
 use everwire_core::{
     CloseOptions, Config, Limit, Message, OwnedEvent, OwnedOutcome, Protocol, Request, RequestId,
     RequestOptions, SendId, SendOptions, SubscribeOptions, SubscriptionId, Topic,
@@ -12,7 +12,7 @@ use everwire_core::{
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 type Costs = fn(&str, Traffic<'_>) -> u32;
 
@@ -76,8 +76,7 @@ impl Protocol for Venue {
         }
     }
 
-    fn authenticate(&self, id: u64, wall: SystemTime, out: &mut String) -> Ack {
-        let _ = wall;
+    fn authenticate(&self, id: u64, _: &Context<'_>, out: &mut String) -> Ack {
         if self.authenticated {
             write!(out, "auth {id}").unwrap();
         }
@@ -109,12 +108,12 @@ impl Protocol for Venue {
         self.batch
     }
 
-    fn subscribe(&self, id: u64, topics: &[&Topic], out: &mut String) -> Ack {
+    fn subscribe(&self, id: u64, topics: &[&Topic], _: &Context<'_>, out: &mut String) -> Ack {
         write!(out, "sub {id} {}", names(topics)).unwrap();
         Ack::Response
     }
 
-    fn unsubscribe(&self, id: u64, topics: &[&Topic], out: &mut String) -> Ack {
+    fn unsubscribe(&self, id: u64, topics: &[&Topic], _: &Context<'_>, out: &mut String) -> Ack {
         self.endings.fetch_add(1, Ordering::Relaxed);
         write!(out, "unsub {id} {}", names(topics)).unwrap();
         Ack::Response
@@ -124,7 +123,7 @@ impl Protocol for Venue {
         true
     }
 
-    fn heartbeat(&self, id: u64, out: &mut String) -> Ack {
+    fn heartbeat(&self, id: u64, _: &Context<'_>, out: &mut String) -> Ack {
         write!(out, "beat {id}").unwrap();
         Ack::Response
     }

@@ -3,8 +3,9 @@
 use super::peer::Read;
 use super::setup::SECRET;
 use super::world::World;
-use everwire_core::{Disconnect, Endpoint, ProviderError, ResolveError};
+use everwire_core::{Disconnect, Endpoint, ProviderError, Refresh, ResolveError};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 impl World {
     pub(super) fn with_newest(&mut self, then: impl FnOnce(&mut Self, usize)) {
@@ -62,10 +63,14 @@ impl World {
         let token = format!("Bearer {SECRET}");
         let result = match arg >> 2 & 3 {
             0 => Ok(endpoint),
-            1 => Ok(endpoint.header("Authorization", &token).expect("a fixed header")),
+            1 => {
+                let endpoint = endpoint.header("Authorization", &token).expect("a fixed header");
+                let refresh = [Refresh::Auto, Refresh::Reauthenticate, Refresh::Parameters][usize::from(arg % 3)];
+                Ok(endpoint.param("token", SECRET).expires_in(Duration::from_secs(2)).refresh(refresh))
+            }
             // One that only the session can see to be wrong.
             2 => Ok(endpoint.header("Upgrade", "h2c").expect("a fixed header")),
-            _ => Err(ProviderError { message: "no token".into() }),
+            _ => Err(ProviderError::new("no token")),
         };
         self.session.handle_endpoint(id, result, self.now);
     }

@@ -1,8 +1,8 @@
 //! JSON-RPC with what it does not have by itself: notices, and answers to heartbeats without an id.
 
-use everwire_core::protocol::{Ack, Fault, Inbound, OwnedRpcError, Traffic, Unsupported};
+use everwire_core::protocol::{Ack, Context, Fault, Inbound, OwnedRpcError, Traffic, Unsupported};
 use everwire_core::{Limit, Protocol, Recovery, Request, Topic, Tracker};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 #[derive(Debug)]
 pub(super) struct Venue {
@@ -44,8 +44,8 @@ impl Protocol for Venue {
         self.rpc.item(text, cursor)
     }
 
-    fn authenticate(&self, id: u64, wall: SystemTime, out: &mut String) -> Ack {
-        self.rpc.authenticate(id, wall, out)
+    fn authenticate(&self, id: u64, context: &Context<'_>, out: &mut String) -> Ack {
+        self.rpc.authenticate(id, context, out)
     }
 
     fn request(&self, id: u64, request: &Request<'_>, out: &mut String) -> Result<(), Unsupported> {
@@ -69,13 +69,13 @@ impl Protocol for Venue {
         self.rpc.topics_per_message()
     }
 
-    fn subscribe(&self, id: u64, topics: &[&Topic], out: &mut String) -> Ack {
-        let ack = self.rpc.subscribe(id, topics, out);
+    fn subscribe(&self, id: u64, topics: &[&Topic], context: &Context<'_>, out: &mut String) -> Ack {
+        let ack = self.rpc.subscribe(id, topics, context, out);
         self.ack(ack)
     }
 
-    fn unsubscribe(&self, id: u64, topics: &[&Topic], out: &mut String) -> Ack {
-        let ack = self.rpc.unsubscribe(id, topics, out);
+    fn unsubscribe(&self, id: u64, topics: &[&Topic], context: &Context<'_>, out: &mut String) -> Ack {
+        let ack = self.rpc.unsubscribe(id, topics, context, out);
         self.ack(ack)
     }
 
@@ -83,8 +83,8 @@ impl Protocol for Venue {
         self.rpc.confirms(result, topic)
     }
 
-    fn heartbeat(&self, id: u64, out: &mut String) -> Ack {
-        self.rpc.heartbeat(id, out)
+    fn heartbeat(&self, id: u64, context: &Context<'_>, out: &mut String) -> Ack {
+        self.rpc.heartbeat(id, context, out)
     }
 
     fn heartbeat_reply(&self, text: &str, id: u64, out: &mut String) {

@@ -319,7 +319,7 @@ impl<S: Server, U: User> Simulation<S, U> {
             let (_, lookup) = self.lookups.remove(index);
             match lookup {
                 Lookup::Provide(id) => {
-                    let none = || Err(ProviderError { message: "the simulation has no provider".into() });
+                    let none = || Err(ProviderError::new("the simulation has no provider"));
                     let result = self.provider.as_mut().map_or_else(none, |provider| provider(now));
                     let error = result.as_ref().err().map(|error| error.message.clone());
                     self.log.note(now, Step::Looked(error));
@@ -327,7 +327,7 @@ impl<S: Server, U: User> Simulation<S, U> {
                 }
                 Lookup::FailToProvide(id) => {
                     self.log.fault(now, None, Fault::ProviderFailure, None);
-                    let error = ProviderError { message: "simulated".into() };
+                    let error = ProviderError::new("simulated");
                     self.session.handle_endpoint(id, Err(error), at);
                 }
                 Lookup::Resolve(id, port) => {

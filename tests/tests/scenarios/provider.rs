@@ -25,7 +25,7 @@ async fn each_attempt_asks_anew_and_a_failure_is_a_failed_attempt(scene: &Scene<
                 let client: &Client = handle.get().unwrap();
                 assert_eq!(client.state(), State::Connecting);
                 if n == 0 {
-                    return Err(ProviderError { message: "the token service is down".into() });
+                    return Err(ProviderError::new("the token service is down"));
                 }
                 let endpoint = Endpoint::new(&format!("{url}?n={n}"))?;
                 Ok(endpoint.header("Authorization", &format!("Bearer {n}")).unwrap())

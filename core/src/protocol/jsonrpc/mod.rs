@@ -9,14 +9,14 @@ mod write;
 
 pub use error::{OwnedRpcError, RpcError};
 
-use super::{Ack, Fault, Inbound, Protocol, Request, Topic, Traffic, Unsupported};
+use super::{Ack, Context, Fault, Inbound, Protocol, Request, Topic, Traffic, Unsupported};
 use crate::error::Recovery;
 use crate::session::{Limit, Sequence, Sequences, Tracker};
 use envelope::Envelope;
 use hook::Hook;
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// JSON-RPC 2.0 (<https://www.jsonrpc.org/specification>), with subscriptions in the shape that is most common on it:
 ///
@@ -37,7 +37,7 @@ use std::time::{Duration, SystemTime};
 /// let token = "from a safe place";
 /// let protocol = JsonRpc::new()
 ///     .methods("public/subscribe", "public/unsubscribe")
-///     .authenticate("public/auth", move |_now| format!(r#"{{"grant_type":"refresh_token","refresh_token":"{token}"}}"#))
+///     .authenticate("public/auth", move |_context| format!(r#"{{"grant_type":"refresh_token","refresh_token":"{token}"}}"#))
 ///     .heartbeat_reply("heartbeat", |params| params.contains("test_request"), "public/test")
 ///     .recovery(|fault, error| match (fault, error) {
 ///         (Fault::Closed(1001, _), _) => Some(Recovery::Backoff(Duration::from_secs(30))),
@@ -76,6 +76,8 @@ pub struct JsonRpc {
     batch: usize,
     acks: Option<Acks>,
     authentication: Option<Authentication>,
+    reauthenticates: bool,
+    authenticated: Option<Hook<Lasts>>,
     heartbeat: Option<Call>,
     farewell: Option<Call>,
     server_heartbeat: Option<ServerHeartbeat>,
@@ -96,6 +98,8 @@ impl Default for JsonRpc {
             batch: 100,
             acks: None,
             authentication: None,
+            reauthenticates: false,
+            authenticated: None,
             heartbeat: None,
             farewell: None,
             server_heartbeat: None,
@@ -144,16 +148,29 @@ impl JsonRpc {
     }
 
     /// Calls `method` on each new connection before anything else. `params` makes its parameters, each time anew: a JSON object or array, or
-    /// nothing if there are none. It is given the time of day, for signatures. Default: no authentication.
+    /// nothing if there are none. It is given the time of day, for signatures, and what the endpoint's provider tells the protocol, such as a
+    /// token. Default: no authentication.
     ///
     /// Parameters that are not an object or array are left out, so that the server says what it misses. They are never shown by `Debug`.
     pub fn authenticate(
         self,
         method: impl Into<String>,
-        params: impl Fn(SystemTime) -> String + Send + Sync + 'static,
+        params: impl Fn(&Context<'_>) -> String + Send + Sync + 'static,
     ) -> Self {
         let authentication = Authentication { method: method.into(), params: Hook::new(Arc::new(params)) };
         Self { authentication: Some(authentication), ..self }
+    }
+
+    /// Whether that may be called again on the same connection when the endpoint's parameters are fresh. Default: not, and the session changes
+    /// over to a new connection.
+    pub fn reauthenticates(self, can: bool) -> Self {
+        Self { reauthenticates: can, ..self }
+    }
+
+    /// Reads from the result of that call for how long it holds, such as `expires_in`: ahead of that it is called again on the same
+    /// connection ([`Protocol::authenticated`]). Default: it holds as long as the connection.
+    pub fn authenticated(self, life: impl Fn(&str) -> Option<Duration> + Send + Sync + 'static) -> Self {
+        Self { authenticated: Some(Hook::new(Arc::new(life))), ..self }
     }
 
     /// Calls `method` every `Config::heartbeat_interval`; its answer, whichever, shows that the server lives. Default: nothing is called.
@@ -298,10 +315,18 @@ impl Protocol for JsonRpc {
         envelope::next_item(text, cursor)
     }
 
-    fn authenticate(&self, id: u64, wall: SystemTime, out: &mut String) -> Ack {
+    fn authenticate(&self, id: u64, context: &Context<'_>, out: &mut String) -> Ack {
         let Some(Authentication { method, params }) = &self.authentication else { return Ack::None };
-        write::call(id, method, write::structured(method, &params(wall)).ok(), out);
+        write::call(id, method, write::structured(method, &params(context)).ok(), out);
         Ack::Response
+    }
+
+    fn authenticated(&self, result: &str) -> Option<Duration> {
+        self.authenticated.as_ref().and_then(|life| life(result))
+    }
+
+    fn reauthenticates(&self) -> bool {
+        self.reauthenticates
     }
 
     fn request(&self, id: u64, request: &Request<'_>, out: &mut String) -> Result<(), Unsupported> {
@@ -338,12 +363,12 @@ impl Protocol for JsonRpc {
         self.batch
     }
 
-    fn subscribe(&self, id: u64, topics: &[&Topic], out: &mut String) -> Ack {
+    fn subscribe(&self, id: u64, topics: &[&Topic], _: &Context<'_>, out: &mut String) -> Ack {
         write::channels(id, &self.subscribe, topics.iter().map(|topic| topic.name()), out);
         self.outcome()
     }
 
-    fn unsubscribe(&self, id: u64, topics: &[&Topic], out: &mut String) -> Ack {
+    fn unsubscribe(&self, id: u64, topics: &[&Topic], _: &Context<'_>, out: &mut String) -> Ack {
         write::channels(id, &self.unsubscribe, topics.iter().map(|topic| topic.name()), out);
         self.outcome()
     }
@@ -352,7 +377,7 @@ impl Protocol for JsonRpc {
         envelope::names(result, topic.name()).unwrap_or(true)
     }
 
-    fn heartbeat(&self, id: u64, out: &mut String) -> Ack {
+    fn heartbeat(&self, id: u64, _: &Context<'_>, out: &mut String) -> Ack {
         self.heartbeat.as_ref().map_or(Ack::None, |call| call.write(id, out))
     }
 
@@ -426,6 +451,8 @@ impl Acks {
     }
 }
 
+/// Given the result of authentication.
+type Lasts = dyn Fn(&str) -> Option<Duration> + Send + Sync;
 type Heed = dyn Fn(&str) -> Option<Recovery> + Send + Sync;
 type Cost = dyn Fn(&str, Traffic<'_>) -> u32 + Send + Sync;
 type Judge = dyn Fn(Fault<'_>, Option<&RpcError<'_>>) -> Option<Recovery> + Send + Sync;
@@ -438,7 +465,7 @@ type Watch = dyn Fn(&Topic) -> Option<Box<dyn Tracker>> + Send + Sync;
 #[derive(Debug, Clone)]
 struct Authentication {
     method: String,
-    params: Hook<dyn Fn(SystemTime) -> String + Send + Sync>,
+    params: Hook<dyn Fn(&Context<'_>) -> String + Send + Sync>,
 }
 
 #[derive(Debug, Clone)]

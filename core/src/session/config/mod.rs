@@ -17,7 +17,8 @@ mod guide;
 #[cfg(test)]
 mod tests;
 
-pub use endpoint::Endpoint;
+pub use endpoint::{AtExpiry, Endpoint, Params, Refresh};
+pub(crate) use endpoint::{Life, Terms};
 pub use profiles::Profile;
 pub use transport::{Keepalive, SocketOptions, Transport};
 pub use validate::ConfigError;

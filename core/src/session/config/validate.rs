@@ -156,7 +156,16 @@ impl Range {
     }
 
     fn check(&self, config: &Config) -> Result<(), ConfigError> {
-        match (self.read)(config) {
+        self.check_value((self.read)(config))
+    }
+
+    /// Whether the option of this name could have this time.
+    pub(super) fn check_time(field: &str, time: Duration) -> Result<(), ConfigError> {
+        Self::of(field).map_or(Ok(()), |range| range.check_value(Some(nanos(time))))
+    }
+
+    fn check_value(&self, value: Option<u64>) -> Result<(), ConfigError> {
+        match value {
             Some(value) if !(self.min..=self.max).contains(&value) => {
                 let (value, allowed) = (self.show(value), self.allowed());
                 Err(ConfigError::Range { field: self.field, value, allowed })

@@ -123,8 +123,8 @@ impl Rules {
         });
         if let Some(Authentication { wrong_until, insists }) = self.authentication {
             let right_from = start().system + wrong_until;
-            protocol = protocol.authenticate("auth", move |wall| {
-                let token = if wall < right_from { "wrong" } else { TOKEN };
+            protocol = protocol.authenticate("auth", move |context| {
+                let token = if context.wall < right_from { "wrong" } else { TOKEN };
                 format!(r#"{{"token":"{token}"}}"#)
             });
             if insists {

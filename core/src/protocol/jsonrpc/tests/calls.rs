@@ -1,16 +1,29 @@
 use super::*;
+use crate::Params;
 use crate::session::Continuity;
 use serde_json::Value;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::SystemTime;
+
+/// Five seconds after the beginning of time.
+fn context(params: &Params) -> Context<'_> {
+    Context::new(SystemTime::UNIX_EPOCH + Duration::from_secs(5), params)
+}
 
 #[test]
 fn subscribes_by_channel_name() {
     let rpc = JsonRpc::new().methods("public/\"sub", "public/unsubscribe");
     let mut out = String::new();
-    assert_eq!(rpc.subscribe(3, &[&Topic::new("a\nb"), &Topic::new("c")], &mut out), Ack::Response);
+    assert_eq!(
+        rpc.subscribe(3, &[&Topic::new("a\nb"), &Topic::new("c")], &context(&Params::default()), &mut out),
+        Ack::Response
+    );
     assert_eq!(out, r#"{"jsonrpc":"2.0","id":3,"method":"public/\"sub","params":{"channels":["a\nb","c"]}}"#);
     out.clear();
-    assert_eq!(rpc.unsubscribe(4, &[&Topic::new("c")], &mut out), Ack::Response);
+    assert_eq!(
+        rpc.unsubscribe(4, &[&Topic::new("c")], &context(&Params::default()), &mut out),
+        Ack::Response
+    );
     assert_eq!(out, r#"{"jsonrpc":"2.0","id":4,"method":"public/unsubscribe","params":{"channels":["c"]}}"#);
     assert_eq!(Protocol::topics_per_message(&rpc.topics_per_message(0)), 1);
 }
@@ -67,43 +80,47 @@ fn what_the_server_asks_can_be_answered() {
 
 #[test]
 fn authentication_is_made_anew_and_kept_secret() {
-    let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(5);
+    let params: Params = [("token", "t1")].into_iter().collect();
     let (count, secret) = (AtomicU32::new(0), "hunter2".to_owned());
-    let rpc = JsonRpc::new().authenticate("public/auth", move |wall| {
-        let seconds = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
-        format!(r#"{{"key":"{secret}","at":{seconds},"nonce":{}}}"#, count.fetch_add(1, Ordering::Relaxed))
+    let rpc = JsonRpc::new().authenticate("public/auth", move |context| {
+        let token = context.params.get("token").unwrap();
+        let seconds = context.wall.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        let nonce = count.fetch_add(1, Ordering::Relaxed);
+        format!(r#"{{"key":"{secret}","token":"{token}","at":{seconds},"nonce":{nonce}}}"#)
     });
     for nonce in 0..2 {
         let mut out = String::new();
-        assert_eq!(Protocol::authenticate(&rpc.clone(), 8, wall, &mut out), Ack::Response);
-        let want = format!(r#""method":"public/auth","params":{{"key":"hunter2","at":5,"nonce":{nonce}}}}}"#);
+        assert_eq!(Protocol::authenticate(&rpc.clone(), 8, &context(&params), &mut out), Ack::Response);
+        let want = format!(
+            r#""method":"public/auth","params":{{"key":"hunter2","token":"t1","at":5,"nonce":{nonce}}}}}"#
+        );
         assert_eq!(out, format!(r#"{{"jsonrpc":"2.0","id":8,{want}"#));
     }
     let shown = format!("{rpc:?} {rpc:#?}");
     assert!(shown.contains("public/auth") && !shown.contains("hunter2"), "{shown}");
 
-    for params in ["", "token", "{", "1"] {
-        let rpc = JsonRpc::new().authenticate("auth", move |_| params.to_owned());
+    for bad in ["", "token", "{", "1"] {
+        let rpc = JsonRpc::new().authenticate("auth", move |_| bad.to_owned());
         let mut out = String::new();
-        assert_eq!(Protocol::authenticate(&rpc, 8, wall, &mut out), Ack::Response);
-        assert_eq!(out, r#"{"jsonrpc":"2.0","id":8,"method":"auth"}"#, "{params}");
+        assert_eq!(Protocol::authenticate(&rpc, 8, &context(&params), &mut out), Ack::Response);
+        assert_eq!(out, r#"{"jsonrpc":"2.0","id":8,"method":"auth"}"#, "{bad}");
     }
     let mut out = String::new();
-    assert_eq!(Protocol::authenticate(&JsonRpc::new(), 8, wall, &mut out), Ack::None);
+    assert_eq!(Protocol::authenticate(&JsonRpc::new(), 8, &context(&params), &mut out), Ack::None);
     assert_eq!(out, "");
 }
 
 #[test]
 fn heartbeats_of_ours() {
     let mut out = String::new();
-    assert_eq!(Protocol::heartbeat(&JsonRpc::new(), 2, &mut out), Ack::None);
+    assert_eq!(Protocol::heartbeat(&JsonRpc::new(), 2, &context(&Params::default()), &mut out), Ack::None);
     assert_eq!(out, "");
     let rpc = JsonRpc::new().heartbeat("public/test", None).unwrap();
-    assert_eq!(Protocol::heartbeat(&rpc, 2, &mut out), Ack::Response);
+    assert_eq!(Protocol::heartbeat(&rpc, 2, &context(&Params::default()), &mut out), Ack::Response);
     assert_eq!(out, r#"{"jsonrpc":"2.0","id":2,"method":"public/test"}"#);
     out.clear();
     let rpc = JsonRpc::new().heartbeat("ping", Some(r#"{"token":"hunter2"}"#)).unwrap();
-    assert_eq!(Protocol::heartbeat(&rpc, 3, &mut out), Ack::Response);
+    assert_eq!(Protocol::heartbeat(&rpc, 3, &context(&Params::default()), &mut out), Ack::Response);
     assert_eq!(out, r#"{"jsonrpc":"2.0","id":3,"method":"ping","params":{"token":"hunter2"}}"#);
     assert!(!format!("{rpc:?}").contains("hunter2"));
     assert!(JsonRpc::new().heartbeat("ping", Some("1")).unwrap_err().reason.contains("\"ping\""));
@@ -174,8 +191,11 @@ fn heartbeats_of_the_server() {
 fn outcomes_may_come_by_notification() {
     let rpc = JsonRpc::new().acks("subscribed", "unsubscribed", "refused");
     let mut out = String::new();
-    assert_eq!(rpc.subscribe(1, &[&Topic::new("a")], &mut out), Ack::PerTopic);
-    assert_eq!(rpc.unsubscribe(1, &[&Topic::new("a")], &mut out), Ack::PerTopic);
+    assert_eq!(rpc.subscribe(1, &[&Topic::new("a")], &context(&Params::default()), &mut out), Ack::PerTopic);
+    assert_eq!(
+        rpc.unsubscribe(1, &[&Topic::new("a")], &context(&Params::default()), &mut out),
+        Ack::PerTopic
+    );
     let subscribed = |result| Inbound::Subscribed { topic: "a", id: None, result };
     let error = r#"{"channel":"a","code":5,"message":"no"}"#;
     check(
@@ -254,4 +274,14 @@ fn faults_are_judged_with_their_error() {
     assert_eq!(of(Fault::Authentication(refused)), Some(Recovery::Reauthenticate));
     assert_eq!(of(Fault::Subscription("\"gone\"")), Some(Recovery::Stop));
     assert_eq!(of(Fault::Subscription(refused)), None);
+}
+
+#[test]
+fn how_long_an_authentication_holds_is_read_from_its_answer() {
+    let life = |result: &str| Some(Duration::from_secs(result.parse().ok()?));
+    let rpc = JsonRpc::new().authenticated(life).reauthenticates(true);
+    assert_eq!(Protocol::authenticated(&rpc, "900"), Some(Duration::from_secs(900)));
+    assert_eq!(Protocol::authenticated(&rpc, "never"), None);
+    assert!(Protocol::reauthenticates(&rpc) && !Protocol::reauthenticates(&JsonRpc::new()));
+    assert_eq!(Protocol::authenticated(&JsonRpc::new(), "900"), None);
 }

@@ -1,0 +1,416 @@
+//! A venue in KuCoin's manner, over real sockets: a token is fetched over HTTP before each attempt, its answer says where to connect and how
+//! often to ping, the server speaks first, each subscription is acknowledged.
+
+// clippy.toml allows it in test functions, but not in the functions they call.
+#![allow(clippy::unwrap_used)]
+
+use everwire_testing::{ConnHandle, HandshakeFault, Message, MockServer};
+use everwire_tests::bounded;
+use everwire_tokio::protocol::{Ack, Context, Inbound, Unsupported};
+use everwire_tokio::{
+    Client, Config, Driver, Endpoint, Error, Events, OwnedEvent, Protocol, ProviderError, Refresh, Request,
+    Timeout, Topic, spawn,
+};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// Every token begins with it, so that one that is shown is found.
+const SECRET: &str = "hunter2";
+
+/// What the client speaks.
+#[derive(Debug)]
+struct Kucoin;
+
+impl Protocol for Kucoin {
+    fn classify<'m>(&self, text: &'m str) -> Inbound<'m> {
+        #[derive(serde::Deserialize)]
+        struct Envelope<'m> {
+            r#type: &'m str,
+            id: Option<&'m str>,
+            topic: Option<&'m str>,
+        }
+        let Ok(Envelope { r#type: kind, id, topic }) = serde_json::from_str(text) else {
+            return Inbound::data(None);
+        };
+        match (kind, id.and_then(|id| id.parse().ok())) {
+            ("welcome", _) => Inbound::Greeting,
+            ("ack" | "pong", Some(id)) => Inbound::Response { id, result: Ok(text) },
+            ("error", Some(id)) => Inbound::Response { id, result: Err(text) },
+            _ => Inbound::data(topic),
+        }
+    }
+    fn greets(&self) -> bool {
+        true
+    }
+    fn heartbeat(&self, id: u64, _: &Context<'_>, out: &mut String) -> Ack {
+        *out = json!({ "id": id.to_string(), "type": "ping" }).to_string();
+        Ack::Response
+    }
+    fn request(&self, _: u64, _: &Request<'_>, _: &mut String) -> Result<(), Unsupported> {
+        Err(Unsupported { reason: "KuCoin has no requests over WebSocket".to_owned() })
+    }
+    fn topics_per_message(&self) -> usize {
+        1
+    }
+    fn subscribe(&self, id: u64, topics: &[&Topic], context: &Context<'_>, out: &mut String) -> Ack {
+        assert!(context.params.get("connectId").is_some());
+        let topic = topics[0].name();
+        *out = json!({ "id": id.to_string(), "type": "subscribe", "topic": topic, "response": true })
+            .to_string();
+        Ack::Response
+    }
+    fn unsubscribe(&self, _: u64, _: &[&Topic], _: &Context<'_>, _: &mut String) -> Ack {
+        Ack::None
+    }
+    fn confirms(&self, _: &str, _: &Topic) -> bool {
+        true
+    }
+}
+
+/// The venue: its token service, and its WebSocket server.
+struct Venue {
+    service: Arc<Mutex<Service>>,
+    tokens: SocketAddr,
+    server: MockServer,
+}
+
+/// What the token service knows.
+#[derive(Debug, Default)]
+struct Service {
+    issued: u32,
+    good: BTreeSet<String>,
+    /// What each answer says, in milliseconds.
+    ping: (u64, u64),
+    down: bool,
+    /// The next tokens are over already when they are issued.
+    stale: u32,
+    /// The server answers no ping.
+    deaf: bool,
+    over: bool,
+}
+
+impl Venue {
+    fn start(ping: (u64, u64)) -> Self {
+        let service = Arc::new(Mutex::new(Service { ping, ..Service::default() }));
+        let judge = {
+            let service = service.clone();
+            move |request: &everwire_testing::Request| {
+                let token = query(&request.uri().to_string(), "token");
+                // A token opens one connection.
+                (!service.lock().unwrap().good.remove(&token)).then(|| HandshakeFault::status(401))
+            }
+        };
+        let handler = {
+            let service = service.clone();
+            move |conn: &ConnHandle, message: Message| respond(conn, &message, service.lock().unwrap().deaf)
+        };
+        let welcome = |conn: &ConnHandle, _: &everwire_testing::Request| {
+            conn.send_text(json!({ "id": query(conn.path(), "connectId"), "type": "welcome" }).to_string());
+        };
+        let server = MockServer::builder().admit(judge).on_connect(welcome).handler(handler).start();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let tokens = listener.local_addr().unwrap();
+        let (url, known) = (server.url_of("/endpoint"), service.clone());
+        std::thread::spawn(move || {
+            while let Ok((stream, _)) = listener.accept() {
+                if known.lock().unwrap().over {
+                    return;
+                }
+                let _ = issue(stream, &url, &known);
+            }
+        });
+        Self { service, tokens, server }
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Service) -> T) -> T {
+        change(&mut self.service.lock().unwrap())
+    }
+
+    /// A session whose provider asks the token service.
+    fn connect(
+        &self,
+        config: Config,
+        adapt: impl Fn(Endpoint) -> Endpoint + Send + Sync + Copy + 'static,
+    ) -> (Client, Events) {
+        let tokens = self.tokens;
+        let config = config.protocol(Kucoin).backoff(Duration::from_millis(1), Duration::from_millis(20));
+        let config = config.ping_interval(None).flap_budget(None);
+        spawn(Driver::new(config).unwrap().provider(move || async move { Ok(adapt(fetch(tokens).await?)) }))
+    }
+
+    /// The tokens of the connections that were accepted.
+    fn used(&self) -> Vec<String> {
+        let connections = (0..self.server.connections()).filter_map(|index| self.server.connection(index));
+        connections.map(|conn| query(conn.path(), "token")).collect()
+    }
+}
+
+impl Drop for Venue {
+    fn drop(&mut self) {
+        // The next connection ends the service's thread.
+        self.service.lock().unwrap().over = true;
+        let _ = std::net::TcpStream::connect(self.tokens);
+    }
+}
+
+fn query(path: &str, name: &str) -> String {
+    let pairs = path.split_once('?').map_or("", |(_, query)| query).split('&');
+    let value = pairs.filter_map(|pair| pair.split_once('=')).find(|(known, _)| *known == name);
+    value.map(|(_, value)| value.to_owned()).unwrap_or_default()
+}
+
+/// The server's side of the protocol.
+fn respond(conn: &ConnHandle, message: &Message, deaf: bool) {
+    let message: Value = serde_json::from_str(message.to_text().unwrap()).unwrap();
+    let id = &message["id"];
+    match message["type"].as_str() {
+        Some("ping") if deaf => {}
+        Some("ping") => conn.send_text(json!({ "id": id, "type": "pong" }).to_string()),
+        Some("subscribe") => {
+            conn.send_text(json!({ "id": id, "type": "ack" }).to_string());
+            let data = json!({ "type": "message", "topic": message["topic"], "data": conn.index() });
+            conn.send_text(data.to_string());
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// `POST /api/v1/bullet-public`.
+fn issue(mut stream: std::net::TcpStream, url: &str, service: &Mutex<Service>) -> std::io::Result<()> {
+    let (mut request, mut byte) = (Vec::new(), [0]);
+    while !request.ends_with(b"\r\n\r\n") && stream.read(&mut byte)? > 0 {
+        request.push(byte[0]);
+    }
+    let mut service = service.lock().unwrap();
+    let (status, body) = if !request.starts_with(b"POST /api/v1/bullet-public HTTP/1.1\r\n") {
+        ("404 Not Found", String::new())
+    } else if service.down {
+        ("503 Service Unavailable", "try again".to_owned())
+    } else {
+        service.issued += 1;
+        let token = format!("{SECRET}-{}", service.issued);
+        if service.stale > 0 {
+            service.stale -= 1;
+        } else {
+            service.good.insert(token.clone());
+        }
+        let (interval, timeout) = service.ping;
+        let instance = json!({
+            "endpoint": url, "protocol": "websocket", "encrypt": false,
+            "pingInterval": interval, "pingTimeout": timeout,
+        });
+        (
+            "200 OK",
+            json!({ "code": "200000", "data": { "token": token, "instanceServers": [instance] } })
+                .to_string(),
+        )
+    };
+    let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+    stream.write_all(format!("{head}{body}").as_bytes())
+}
+
+/// What a user writes with the HTTP client of his choice.
+async fn fetch(service: SocketAddr) -> Result<Endpoint, ProviderError> {
+    let mut stream = tokio::net::TcpStream::connect(service).await?;
+    stream
+        .write_all(b"POST /api/v1/bullet-public HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
+        .await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| ProviderError::new("no HTTP"))?;
+    if !head.starts_with("HTTP/1.1 200") {
+        return Err(ProviderError::new(format!("the token service said {:?}", head.lines().next())));
+    }
+    let answer: Value = serde_json::from_str(body)?;
+    let (data, instance) = (&answer["data"], &answer["data"]["instanceServers"][0]);
+    let missing = |what: &str| ProviderError::new(format!("the token service named no {what}"));
+    let text = |value: &Value, what| value.as_str().map(str::to_owned).ok_or_else(|| missing(what));
+    let time = |what| instance[what].as_u64().map(Duration::from_millis).ok_or_else(|| missing(what));
+    let (token, url) = (text(&data["token"], "token")?, text(&instance["endpoint"], "endpoint")?);
+    let id = token.len();
+    Ok(Endpoint::new(&format!("{url}?token={token}&connectId={id}"))?
+        .param("connectId", id.to_string())
+        .param("token", token)
+        .heartbeat_interval(time("pingInterval")?)
+        .heartbeat_timeout(time("pingTimeout")?))
+}
+
+/// Takes events until one fits, and looks at each for secrets.
+struct Log {
+    events: Events,
+    client: Client,
+    shown: String,
+}
+
+impl Log {
+    fn new((client, events): (Client, Events)) -> Self {
+        Self { events, client, shown: String::new() }
+    }
+
+    async fn until(&mut self, what: &str, fits: impl Fn(&OwnedEvent) -> bool) -> OwnedEvent {
+        loop {
+            let event = bounded(what, self.events.next()).await.expect("the session is not over yet");
+            self.shown += &format!("{event:?} {:?} {:?}\n", self.client, self.client.status());
+            if let OwnedEvent::Lost { error, .. }
+            | OwnedEvent::AttemptFailed { error, .. }
+            | OwnedEvent::RefreshFailed { error, .. } = &event
+            {
+                self.shown += &format!("{error} {}\n", error.explain());
+            }
+            if fits(&event) {
+                return event;
+            }
+        }
+    }
+
+    async fn online(&mut self) {
+        self.until("Online", |event| matches!(event, OwnedEvent::Online { .. })).await;
+    }
+
+    async fn lost(&mut self) -> Error {
+        match self.until("Lost", |event| matches!(event, OwnedEvent::Lost { .. })).await {
+            OwnedEvent::Lost { error, .. } => error,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn attempt_failed(&mut self) -> Error {
+        match self.until("AttemptFailed", |event| matches!(event, OwnedEvent::AttemptFailed { .. })).await {
+            OwnedEvent::AttemptFailed { error, .. } => error,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn message(&mut self) -> String {
+        match self.until("a message", |event| matches!(event, OwnedEvent::Message { .. })).await {
+            OwnedEvent::Message { message, subscription: Some(_), .. } => message.to_string(),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            assert!(!self.shown.contains(SECRET), "a token is shown: {}", self.shown);
+            assert!(self.shown.contains("Online"));
+        }
+    }
+}
+
+/// Waits for so many pings on the newest connection.
+async fn pings(server: &MockServer, count: usize) {
+    let conn = server.last().unwrap();
+    let mut seen = 0;
+    while seen < count {
+        let conn = conn.clone();
+        let soon = Duration::from_secs(20);
+        let message = everwire_testing::unblock(move || conn.next_message(soon)).await.unwrap();
+        seen += usize::from(message.to_text().unwrap().contains("\"ping\""));
+    }
+}
+
+#[tokio::test]
+async fn each_connection_has_a_token_of_its_own_and_pings_as_its_answer_says() {
+    let hour = 3_600_000;
+    let venue = Venue::start((15, 10_000));
+    let mut log = Log::new(venue.connect(Config::provided(), |endpoint| endpoint));
+    log.client.subscribe("/market/ticker:BTC-USDT");
+    for (n, next) in [(hour, 10_000), (20, 10_000), (15, 100)].into_iter().enumerate() {
+        log.online().await;
+        assert!(log.message().await.contains(&format!("\"data\":{n}")));
+        if n == 1 {
+            // Once an hour is never.
+            let texts: Vec<String> =
+                venue.server.last().unwrap().received().iter().map(ToString::to_string).collect();
+            assert!(texts.iter().all(|text| text.contains("subscribe")), "{texts:?}");
+        } else {
+            pings(&venue.server, 3).await;
+        }
+        venue.change(|service| service.ping = next);
+        venue.server.kill_all();
+        assert!(matches!(log.lost().await, Error::Disconnected(_)));
+    }
+    // A server that does not answer: after the time that the answer says.
+    log.online().await;
+    venue.change(|service| service.deaf = true);
+    assert_eq!(log.lost().await, Error::Timeout(Timeout::Heartbeat));
+    venue.change(|service| service.deaf = false);
+    log.online().await;
+    let used = venue.used();
+    let fresh: Vec<String> = (1..=used.len()).map(|n| format!("{SECRET}-{n}")).collect();
+    assert_eq!((used.len() >= 5, used), (true, fresh));
+}
+
+#[tokio::test]
+async fn an_expired_token_and_a_service_that_is_down_are_got_over() {
+    let venue = Venue::start((20_000, 10_000));
+    venue.change(|service| service.stale = 1);
+    let mut log = Log::new(venue.connect(Config::provided(), |endpoint| endpoint));
+    log.client.subscribe("/market/ticker:BTC-USDT");
+    // Not even a session that never was online is stopped by it.
+    let error = log.attempt_failed().await;
+    assert!(error.to_string().contains("401"), "{error}");
+    log.online().await;
+    venue.change(|service| service.stale = 2);
+    venue.server.kill_all();
+    log.lost().await;
+    for _ in 0..2 {
+        assert!(log.attempt_failed().await.to_string().contains("401"));
+    }
+    log.online().await;
+    log.message().await;
+
+    venue.change(|service| service.down = true);
+    venue.server.kill_all();
+    log.lost().await;
+    for _ in 0..5 {
+        let error = log.attempt_failed().await;
+        assert!(matches!(&error, Error::Provider(error) if error.message.contains("503")), "{error}");
+    }
+    assert_eq!(log.client.status().failures, 5);
+    venue.change(|service| service.down = false);
+    log.online().await;
+    log.message().await;
+    assert_eq!(venue.used(), [2, 5, 6].map(|n| format!("{SECRET}-{n}")));
+}
+
+#[tokio::test]
+async fn a_token_that_expires_is_replaced_ahead_of_that() {
+    let venue = Venue::start((20_000, 10_000));
+    // The shortest that there is, asked for anew after 1 s; the later ones last.
+    static FIRST: AtomicBool = AtomicBool::new(true);
+    let adapt = |endpoint: Endpoint| {
+        if FIRST.swap(false, Ordering::Relaxed) {
+            endpoint.expires_in(Duration::from_secs(1))
+        } else {
+            endpoint
+        }
+    };
+    let mut log = Log::new(venue.connect(Config::provided(), adapt));
+    log.client.subscribe("/market/ticker:BTC-USDT");
+    log.online().await;
+    log.message().await;
+    let status = log.client.status();
+    assert!(status.refresh_at.is_some() && status.refresh_at <= status.expires_at);
+    // The service is down at first: the connection stays.
+    venue.change(|service| service.down = true);
+    log.until("RefreshFailed", |event| matches!(event, OwnedEvent::RefreshFailed { failures: 3, .. })).await;
+    assert_eq!((venue.server.live(), log.client.state()), (1, everwire_tokio::State::Online));
+    venue.change(|service| service.down = false);
+    let refreshed =
+        |event: &OwnedEvent| matches!(event, OwnedEvent::Refreshed { by: Refresh::Reconnect, .. });
+    log.until("Refreshed", refreshed).await;
+    assert_eq!(log.lost().await, Error::Renewed);
+    let issued = venue.change(|service| service.issued);
+    log.online().await;
+    assert!(log.message().await.contains("\"data\":1"));
+    // It was made with the token that was fetched, not with another one.
+    assert_eq!((venue.used(), issued), (vec![format!("{SECRET}-1"), format!("{SECRET}-2")], 2));
+}
