@@ -36,7 +36,7 @@ pub(crate) fn run() -> Result<String, Box<dyn std::error::Error>> {
                     }
                 }
                 Event::Message { message: Message::Text("hello"), .. } => messages += 1,
-                Event::Lost { .. } | Event::Gap(_) | Event::Closed { error: None } => {}
+                Event::Lost { .. } | Event::Gap(_) | Event::Closed { error: None, .. } => {}
                 event => return Err(format!("{event:?} is not as it must be").into()),
             },
             Output::Wait(deadline) => match &mut connection {

@@ -215,7 +215,7 @@ impl Demo {
                 println!("failed: {error}");
                 self.failed_attempts += 1;
             }
-            Some(Event::Closed { error: Some(error) }) => {
+            Some(Event::Closed { error: Some(error), .. }) => {
                 let explained = error.explain().to_string();
                 self.wrong(explained);
             }

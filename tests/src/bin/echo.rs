@@ -29,7 +29,7 @@ type Error = Box<dyn std::error::Error + Send + Sync>;
 
 fn main() -> ExitCode {
     let size = match std::env::args().nth(1).as_deref() {
-        None => Size { rounds: 5, round_trips: 10_000, messages: 200_000 },
+        None => Size { rounds: 5, round_trips: 3_000, messages: 100_000 },
         Some("--quick") => Size { rounds: 1, round_trips: 500, messages: 5_000 },
         Some(_) => {
             eprintln!("usage: echo [--quick]");
