@@ -169,7 +169,7 @@ pub async fn message(events: &mut impl Source) -> everwire_testing::Message {
 /// If it does not end, or does not say so exactly once, at the end.
 pub async fn closed(events: &mut impl Source) -> Option<Error> {
     let closed = |event: &OwnedEvent| match event {
-        OwnedEvent::Closed { error } => Some(error.clone()),
+        OwnedEvent::Closed { error, .. } => Some(error.clone()),
         _ => None,
     };
     let (error, _) = until(events, "Closed", closed).await;

@@ -58,7 +58,7 @@ async fn nothing_is_lost<R: Runtime>(
                     }
                 }
                 Some(Some(OwnedEvent::Online { .. })) => online += 1,
-                Some(Some(OwnedEvent::Closed { error })) => assert_eq!(error, None),
+                Some(Some(OwnedEvent::Closed { error, .. })) => assert_eq!(error, None),
                 Some(Some(event)) => panic!("{event:?}"),
             }
         }
@@ -177,7 +177,7 @@ async fn closing_while_an_event_is_borrowed(scene: &Scene<impl Runtime>) {
         assert!(matches!(event, Event::Message { message: Message::Text("hello"), .. }));
     };
     bounded("a message", driver.look(message)).await.unwrap();
-    assert!(matches!(next_inline(&mut driver).await, OwnedEvent::Closed { error: None }));
+    assert!(matches!(next_inline(&mut driver).await, OwnedEvent::Closed { error: None, .. }));
     assert!(bounded("the end", driver.next()).await.is_none());
     assert!(bounded("the end again", driver.next()).await.is_none(), "it stays over");
 }

@@ -54,6 +54,6 @@ async fn without_one_the_attempt_says_what_is_missing(scene: &Scene<impl Runtime
         panic!("it cannot connect")
     };
     assert!(error.to_string().contains("Driver::provider"), "{error}");
-    assert!(matches!(next_inline(&mut driver).await, OwnedEvent::Closed { error: Some(_) }));
+    assert!(matches!(next_inline(&mut driver).await, OwnedEvent::Closed { error: Some(_), .. }));
     assert!(bounded("the end", driver.next()).await.is_none());
 }

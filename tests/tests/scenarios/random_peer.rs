@@ -145,7 +145,7 @@ async fn check(scene: &Scene<impl Runtime>, case: &Case, config: impl FnOnce(Con
         }
     }
     client.close(CloseCode::Normal, "");
-    assert!(matches!(next_inline(&mut driver).await, OwnedEvent::Closed { error: None }));
+    assert!(matches!(next_inline(&mut driver).await, OwnedEvent::Closed { error: None, .. }));
     assert!(driver.next().await.is_none());
     let pings: usize = case.said.iter().filter(|said| said.ping).map(|said| said.cuts.len()).sum();
     let pongs = server.last().unwrap().received().iter().filter(|message| message.is_pong()).count();

@@ -129,7 +129,7 @@ async fn close_wakes_a_parked_driver(scene: &Scene<impl Runtime>) {
     let client = driver.client();
     let begun = Instant::now();
     later(move |_| client.close(CloseCode::Away, "")).send(7).unwrap();
-    assert!(matches!(next_inline(&mut driver).await, OwnedEvent::Closed { error: None }));
+    assert!(matches!(next_inline(&mut driver).await, OwnedEvent::Closed { error: None, .. }));
     assert!(bounded("the end", driver.next()).await.is_none());
     assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
     assert_eq!(client_closed(&server), CloseCode::Away);

@@ -257,7 +257,7 @@ async fn many_sessions_in_one_thread(scene: &Scene<impl Runtime>) {
                 assert_eq!(message, Message::text(text));
             }
             client.close(CloseCode::Normal, "");
-            assert!(matches!(driver.next().await, Some(OwnedEvent::Closed { error: None })));
+            assert!(matches!(driver.next().await, Some(OwnedEvent::Closed { error: None, .. })));
         })
     });
     bounded("all sessions", all(sessions.collect())).await;

@@ -52,7 +52,7 @@ async fn a_name_that_nobody_has(scene: &Scene<impl Runtime>) {
         OwnedEvent::AttemptFailed { failures, error: Error::Resolve(_), .. } => {
             Some(format!("AttemptFailed {failures}"))
         }
-        OwnedEvent::Closed { error: Some(_) } => Some("Closed".to_owned()),
+        OwnedEvent::Closed { error: Some(_), .. } => Some("Closed".to_owned()),
         event => Some(format!("{event:?}")),
     });
     let (_client, mut events) = scene.connect(config("ws://nobody.invalid/").max_attempts(2));
@@ -253,7 +253,7 @@ async fn polled_once_and_dropped_from_name_to_reconnect(scene: &Scene<impl Runti
                     assert_eq!(error, Error::Disconnected(Disconnect::Eof));
                 }
                 Some(Some(OwnedEvent::Gap(_))) => {}
-                Some(Some(OwnedEvent::Closed { error })) => assert_eq!(error, None),
+                Some(Some(OwnedEvent::Closed { error, .. })) => assert_eq!(error, None),
                 Some(Some(event)) => panic!("{event:?}"),
                 Some(None) => break,
             }
