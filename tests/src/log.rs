@@ -132,6 +132,7 @@ pub fn describe(event: &OwnedEvent) -> Option<String> {
         OwnedEvent::AttemptFailed { failures, error, retry_at } => {
             format!("AttemptFailed {failures} {error:?} again={}", retry_at.is_some())
         }
+        OwnedEvent::Closed { error, .. } => format!("Closed {error:?}"),
         // The others have nothing in them that is up to chance.
         event => format!("{event:?}"),
     })
