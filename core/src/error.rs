@@ -8,6 +8,7 @@ pub use category::Category;
 pub use explain::Explanation;
 
 use crate::session::Policy;
+use crate::transport::proxy::ProxyError;
 #[cfg(feature = "tls")]
 use crate::transport::tls::TlsError;
 use crate::ws::handshake::HandshakeError;
@@ -34,6 +35,8 @@ pub enum Error {
         /// What the operating system said.
         cause: Disconnect,
     },
+    /// The proxy could not be reached, refused, or could not reach the server.
+    Proxy(ProxyError),
     /// TLS failed.
     #[cfg(feature = "tls")]
     Tls(TlsError),
@@ -103,7 +106,8 @@ impl From<io::Error> for Disconnect {
 pub enum Timeout {
     /// Endpoint, name and TCP: `Config::connect_timeout`.
     Connect,
-    /// TLS and the WebSocket handshake: `Config::handshake_timeout`.
+    /// Proxy, TLS and the WebSocket handshake: `Config::handshake_timeout`. A proxy that does not answer is
+    /// [`ProxyFault::Timeout`](crate::transport::proxy::ProxyFault::Timeout).
     Handshake,
     /// Nothing arrived after a ping: `Config::pong_timeout`.
     Pong,
@@ -226,7 +230,8 @@ pub enum Recovery {
     Reauthenticate,
     /// Connects again, not before this time has passed. Serialised as a number of seconds.
     Backoff(#[serde(with = "seconds")] Duration),
-    /// Stops: trying again would fail in the same way. A handshake that was refused stops only a session that never was online.
+    /// Stops: trying again would fail in the same way. A handshake that was refused, or credentials that a proxy refused, stop only a session
+    /// that never was online.
     Stop,
 }
 
@@ -277,6 +282,15 @@ impl Error {
     pub fn recovery(&self, wall: SystemTime) -> Recovery {
         Policy::default().recovery(self, wall)
     }
+
+    /// Whether it is a refusal that does not end a session that was online before: what served once will serve again.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Self::Handshake(_) => true,
+            Self::Proxy(error) => error.fault.is_authentication(),
+            _ => false,
+        }
+    }
 }
 
 impl fmt::Display for Error {
@@ -285,6 +299,7 @@ impl fmt::Display for Error {
             Self::Provider(error) => write!(f, "the endpoint provider failed: {}", error.message),
             Self::Resolve(error) => write!(f, "the host name could not be resolved: {}", error.message),
             Self::Connect { addr, cause } => write!(f, "could not connect to {addr}: {cause}"),
+            Self::Proxy(error) => write!(f, "{error}"),
             #[cfg(feature = "tls")]
             Self::Tls(error) => write!(f, "TLS: {error}"),
             Self::TlsNotBuilt => f.write_str("the URL is wss://, but this build has no TLS"),

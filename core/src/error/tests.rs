@@ -1,6 +1,7 @@
 //! A sample of every error, and what holds for each.
 
 use super::*;
+use crate::transport::proxy::ProxyFault;
 use crate::ws::handshake::{Refused, RetryAfter};
 use crate::ws::{HeaderError, Headers};
 use std::collections::BTreeSet;
@@ -13,6 +14,12 @@ pub(crate) fn every() -> Vec<Error> {
         Error::Resolve(ResolveError { message: "no such name".into() }),
         Error::Connect { addr: ([127, 0, 0, 1], 80).into(), cause: io.clone() },
         Error::TlsNotBuilt,
+        proxy(ProxyFault::Resolve(ResolveError { message: "no such name".into() })),
+        proxy(ProxyFault::Timeout),
+        proxy(ProxyFault::Reply(2)),
+        proxy(ProxyFault::CredentialsRefused { status: 1 }),
+        proxy(ProxyFault::HostTooLong { len: 300 }),
+        proxy(ProxyFault::NotSocks { version: 4 }),
         refused(404, None),
         refused(401, None),
         refused(429, None),
@@ -51,6 +58,10 @@ pub(crate) fn refused(status: u16, retry_after: Option<RetryAfter>) -> Error {
         body,
         retry_after,
     })))
+}
+
+pub(crate) fn proxy(fault: ProxyFault) -> Error {
+    Error::Proxy(ProxyError { proxy: "http://proxy.example:3128".into(), fault })
 }
 
 fn header_error() -> HeaderError {
@@ -94,13 +105,14 @@ fn number(error: &Error) -> usize {
         Error::Authentication(_) => 19,
         Error::Notice(_) => 20,
         Error::Reconnect => 21,
+        Error::Proxy(_) => 22,
     }
 }
 
 #[test]
 fn every_variant_is_in_the_sample() {
     let numbers: BTreeSet<_> = every().iter().map(number).collect();
-    let expected = (0..=21).filter(|n| *n != 3 || cfg!(feature = "tls")).collect();
+    let expected = (0..=22).filter(|n| *n != 3 || cfg!(feature = "tls")).collect();
     assert_eq!(numbers, expected);
 }
 

@@ -6,6 +6,7 @@ use super::output::{AttemptId, ConnId, Output};
 use super::status::State;
 use super::{Endpoint, Session};
 use crate::error::{Disconnect, Error, ProviderError, ResolveError, Timeout};
+use crate::transport::proxy::Proxy;
 use crate::ws::Target;
 use crate::ws::handshake::HandshakeOptions;
 use rand_chacha::rand_core::Rng;
@@ -18,6 +19,8 @@ use std::time::Instant;
 pub(crate) struct Attempt {
     pub(crate) id: AttemptId,
     endpoint: Option<Endpoint>,
+    /// By way of which the endpoint is reached.
+    proxy: Option<Proxy>,
     options: HandshakeOptions,
     addrs: VecDeque<SocketAddr>,
     redirects: u32,
@@ -50,6 +53,7 @@ impl Session {
         self.attempt = Some(Attempt {
             id,
             endpoint: None,
+            proxy: None,
             options: self.config.handshake.clone(),
             addrs: VecDeque::new(),
             redirects: 0,
@@ -107,9 +111,10 @@ impl Session {
         }
         self.host = Some(name);
         let Some(attempt) = &mut self.attempt else { return };
-        let (host, port) = (endpoint.target.host(), endpoint.target.port());
-        let literal = host.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, port));
+        attempt.proxy = self.config.proxy.proxy_for(&endpoint.target).cloned();
         attempt.endpoint = Some(endpoint);
+        let Some((host, port)) = attempt.reaches() else { return };
+        let literal = host.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, port));
         match literal {
             Some(addr) => {
                 attempt.addrs = [addr].into();
@@ -122,8 +127,7 @@ impl Session {
     /// Name and port to be resolved for [`Output::Resolve`]; `None` if the attempt is over.
     pub fn host(&self, id: AttemptId) -> Option<(&str, u16)> {
         let attempt = self.attempt.as_ref().filter(|attempt| attempt.id == id)?;
-        let target = &attempt.endpoint.as_ref()?.target;
-        Some((target.host(), target.port()))
+        attempt.reaches()
     }
 
     /// The resolver's answer to [`Output::Resolve`]: the addresses in the order in which they are to be tried.
@@ -179,7 +183,8 @@ impl Session {
         let Some(attempt) = &mut self.attempt else { return };
         attempt.deadline = None;
         let Some(endpoint) = &attempt.endpoint else { return };
-        let begun = self.links[index].connected(endpoint, &attempt.options, &self.config, nonce, now);
+        let proxy = attempt.proxy.as_ref();
+        let begun = self.links[index].connected(endpoint, proxy, &attempt.options, &self.config, nonce, now);
         if let Err(error) = begun {
             self.attempt_failed(error, now);
         }
@@ -226,6 +231,11 @@ impl Session {
     }
 
     pub(super) fn attempt_failed(&mut self, error: Error, now: Instant) {
+        let proxy = self.attempt.as_ref().and_then(|attempt| attempt.proxy.as_ref());
+        let error = match proxy {
+            Some(proxy) => proxy.blame(error),
+            None => error,
+        };
         self.abandon_attempt(now);
         self.stats.failed_attempts += 1;
         self.failures += 1;
@@ -245,6 +255,14 @@ impl Session {
             let until = now + self.config.close_timeout;
             self.links[index].retire(None, until, false);
         }
+    }
+}
+
+impl Attempt {
+    /// Name or address, and port, of what TCP is to connect to.
+    fn reaches(&self) -> Option<(&str, u16)> {
+        let target = &self.endpoint.as_ref()?.target;
+        Some(self.proxy.as_ref().map_or((target.host(), target.port()), |proxy| (proxy.host(), proxy.port())))
     }
 }
 

@@ -120,7 +120,7 @@ impl Session {
         let asked_all = !turned_away || self.turned_down.len() > others;
         let delay = match recovery {
             // A path that served before will serve again: a deployment, a load balancer between servers.
-            Recovery::Stop if matches!(error, Error::Handshake(_)) && self.was_online => delay,
+            Recovery::Stop if self.was_online && error.may_pass() => delay,
             Recovery::Stop if asked_all => return None,
             // The same credentials on a server that never took them.
             Recovery::Reauthenticate if asked_all && self.config.endpoint.is_some() && !self.was_online => {

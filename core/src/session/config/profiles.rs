@@ -21,8 +21,8 @@ pub enum Profile {
 }
 
 impl Config {
-    /// Sets every option to what this profile has, except where to connect and what to say there: URLs, headers, subprotocols, protocol
-    /// and TLS stay. So it comes before the options that differ from it.
+    /// Sets every option to what this profile has, except where to connect and what to say there: URLs, headers, subprotocols, proxies,
+    /// protocol and TLS stay. So it comes before the options that differ from it.
     pub fn profile(self, profile: Profile) -> Self {
         match profile {
             Profile::Financial => self.financial(),
@@ -104,6 +104,7 @@ impl Config {
             endpoint: self.endpoint,
             fallbacks: self.fallbacks,
             protocol: self.protocol,
+            proxy: self.proxy,
             #[cfg(feature = "tls")]
             tls: self.tls,
             ..Self::provided()

@@ -3,6 +3,7 @@
 use super::Config;
 use super::units::{Size, Time};
 use crate::session::LimitError;
+use crate::transport::proxy::ProxyConfigError;
 use crate::ws::{HeaderError, UrlError};
 use std::fmt;
 use std::time::Duration;
@@ -25,6 +26,8 @@ pub enum ConfigError {
     },
     /// A header or subprotocol cannot be sent.
     Header(HeaderError),
+    /// A proxy cannot be used.
+    Proxy(ProxyConfigError),
     /// A limit on what is sent cannot work.
     Limit(LimitError),
     /// The operating system gave no random bytes for the seed. Said by drivers.
@@ -46,6 +49,7 @@ impl fmt::Display for ConfigError {
             Self::Url(error) => write!(f, "url: {error}"),
             Self::Endpoint { index, error } => write!(f, "endpoints[{index}]: {error}"),
             Self::Header(error) => write!(f, "handshake: {error}"),
+            Self::Proxy(error) => write!(f, "proxy: {error}"),
             Self::Limit(error) => write!(f, "send_limit: {error}"),
             Self::Entropy(error) => write!(f, "no random bytes from the operating system: {error}"),
             Self::Range { field, value, allowed } => write!(f, "{field} is {value}: it may be {allowed}"),
@@ -58,9 +62,16 @@ impl std::error::Error for ConfigError {
         match self {
             Self::Url(error) | Self::Endpoint { error, .. } => Some(error),
             Self::Header(error) => Some(error),
+            Self::Proxy(error) => Some(error),
             Self::Limit(error) => Some(error),
             Self::Entropy(_) | Self::Range { .. } => None,
         }
+    }
+}
+
+impl From<ProxyConfigError> for ConfigError {
+    fn from(error: ProxyConfigError) -> Self {
+        Self::Proxy(error)
     }
 }
 
