@@ -99,7 +99,8 @@ impl ProxyFault {
             #[cfg(feature = "tls")]
             Self::Tls(_) => Category::Tls,
             Self::Timeout => Category::Timeout,
-            Self::Refused(refused) if refused.status == 407 => Category::Authentication,
+            // 401 is what tinyproxy says to a wrong password.
+            Self::Refused(refused) if matches!(refused.status, 401 | 407) => Category::Authentication,
             Self::NoMethod { .. } | Self::CredentialsRefused { .. } => Category::Authentication,
             Self::HeadTooLarge { .. } | Self::TooManyHeaders { .. } => Category::Capacity,
             Self::HostTooLong { .. } => Category::Config,
@@ -229,7 +230,7 @@ fn reply(code: u8) -> String {
 
 fn hint(status: u16) -> &'static str {
     match status {
-        407 => "give the right credentials with Proxy::credentials or in the URL of the proxy",
+        401 | 407 => "give the right credentials with Proxy::credentials or in the URL of the proxy",
         403 | 405 => "its rules do not allow this server or port",
         404 | 500..=599 => "it cannot reach the server, or is in trouble itself",
         300..=399 => "it answers with a page: it may want a login",

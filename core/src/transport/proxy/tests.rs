@@ -352,6 +352,7 @@ fn categories_and_recoveries() {
     let status = |head: &str| answer(&http(), format!("HTTP/1.1 {head}\r\n\r\n").as_bytes()).unwrap_err();
     let stop = (Category::Authentication, Recovery::Stop);
     assert_eq!(of(status("407 x")), stop);
+    assert_eq!(of(status("401 x")), stop);
     assert_eq!(of(status("407 x\r\nRetry-After: 3")), stop);
     assert_eq!(of(ProxyFault::NoMethod { credentials: false }), stop);
     assert_eq!(of(ProxyFault::CredentialsRefused { status: 1 }), stop);
