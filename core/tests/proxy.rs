@@ -369,7 +369,7 @@ fn what_is_left_of_our_request_goes_out_before_the_websocket() {
     let at = written.windows(4).position(|part| part == b"GET ").unwrap();
     let connect = format!("CONNECT server.example:80 HTTP/1.1\r\nHost: server.example:80\r\n{AGENT}\r\n");
     assert_eq!(std::str::from_utf8(&written[..at]).unwrap(), connect);
-    let answer = accept(&written[at..].to_vec(), "");
+    let answer = accept(&written[at..], "");
     h.feed(0, &answer);
     assert_eq!(brief(&mut h), ["online false"]);
 }

@@ -262,7 +262,10 @@ impl Attempt {
     /// Name or address, and port, of what TCP is to connect to.
     fn reaches(&self) -> Option<(&str, u16)> {
         let target = &self.endpoint.as_ref()?.target;
-        Some(self.proxy.as_ref().map_or((target.host(), target.port()), |proxy| (proxy.host(), proxy.port())))
+        Some(match &self.proxy {
+            Some(proxy) => (proxy.host(), proxy.port()),
+            None => (target.host(), target.port()),
+        })
     }
 }
 

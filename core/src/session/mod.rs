@@ -194,7 +194,7 @@ pub struct Session {
     inspects: bool,
     /// The user wants it to end.
     closing: bool,
-    /// Nothing is under way but one open connection without TLS: its messages need not wait for anything. Whatever may change that unsets
+    /// Nothing is under way but one open connection with nothing between: its messages need not wait for anything. Whatever may change that unsets
     /// it.
     calm: bool,
     /// What the last `Wait` said, as long as it is `wake_known` that nothing but new bytes has come since.
