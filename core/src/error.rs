@@ -30,11 +30,13 @@ pub enum Error {
     Resolve(ResolveError),
     /// TCP could not connect.
     Connect {
-        /// The address that was tried last.
+        /// The address that failed last; one that this machine has no way to only if there was no other.
         addr: SocketAddr,
         /// What the operating system said.
         cause: Disconnect,
     },
+    /// The user's connector opened no stream.
+    Open(Disconnect),
     /// The proxy could not be reached, refused, or could not reach the server.
     Proxy(ProxyError),
     /// TLS failed.
@@ -299,6 +301,7 @@ impl fmt::Display for Error {
             Self::Provider(error) => write!(f, "the endpoint provider failed: {}", error.message),
             Self::Resolve(error) => write!(f, "the host name could not be resolved: {}", error.message),
             Self::Connect { addr, cause } => write!(f, "could not connect to {addr}: {cause}"),
+            Self::Open(cause) => write!(f, "the connector opened no stream: {cause}"),
             Self::Proxy(error) => write!(f, "{error}"),
             #[cfg(feature = "tls")]
             Self::Tls(error) => write!(f, "TLS: {error}"),

@@ -173,7 +173,7 @@ fn attempts_are_counted_over_all_endpoints_and_the_end_is_told_once() {
         })
         .collect();
     assert_eq!((told.len(), failures), (5, vec![1, 2, 3, 4]));
-    let Some(OwnedEvent::Closed { error: Some(Error::Connect { addr, cause }) }) = told.last() else {
+    let Some(OwnedEvent::Closed { error: Some(Error::Connect { addr, cause }), .. }) = told.last() else {
         panic!("{told:?}")
     };
     assert_eq!((addr.port(), &*cause.to_string()), (9, "no route 4"));
@@ -209,7 +209,7 @@ fn being_online_starts_the_count_again() {
     let [
         OwnedEvent::AttemptFailed { failures: 1, .. },
         OwnedEvent::AttemptFailed { failures: 2, retry_at: None, .. },
-        OwnedEvent::Closed { error: Some(_) },
+        OwnedEvent::Closed { error: Some(_), .. },
     ] = &told[..]
     else {
         panic!("{told:?}")
@@ -235,7 +235,7 @@ fn without_reconnect_the_first_loss_is_the_end() {
     let told = h.told();
     let [
         OwnedEvent::Lost { error: Error::Disconnected(Disconnect::Eof), retry_at: None, .. },
-        OwnedEvent::Closed { error: Some(Error::Disconnected(Disconnect::Eof)) },
+        OwnedEvent::Closed { error: Some(Error::Disconnected(Disconnect::Eof)), .. },
     ] = &told[..]
     else {
         panic!("{told:?}")
@@ -414,7 +414,7 @@ fn what_one_refuses_for_good_another_may_grant() {
         h.next_conn();
     }
     refuse(&mut h, 2, "404 Not Found");
-    assert!(matches!(&h.told()[..], [.., OwnedEvent::Closed { error: Some(Error::Handshake(_)) }]));
+    assert!(matches!(&h.told()[..], [.., OwnedEvent::Closed { error: Some(Error::Handshake(_)), .. }]));
     // One that failed otherwise between may be tried again.
     let mut h = Harness::new(three());
     h.run();

@@ -118,7 +118,7 @@ pub async fn message(events: &mut Events) -> everwire_testing::Message {
 /// If it does not end, or does not say so exactly once, at the end.
 pub async fn closed(events: &mut Events) -> Option<Error> {
     let closed = |event: &OwnedEvent| match event {
-        OwnedEvent::Closed { error } => Some(error.clone()),
+        OwnedEvent::Closed { error, .. } => Some(error.clone()),
         _ => None,
     };
     let (error, _) = until(events, "Closed", closed).await;

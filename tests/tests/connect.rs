@@ -71,7 +71,7 @@ async fn inline_from_connect_to_close() {
     }
     client.close(CloseCode::from(4001), "enough");
     assert_eq!(client.send("too late"), Err(SendError::Closed));
-    assert!(matches!(bounded("Closed", driver.next()).await, Some(Event::Closed { error: None })));
+    assert!(matches!(bounded("Closed", driver.next()).await, Some(Event::Closed { error: None, .. })));
     assert!(bounded("the end", driver.next()).await.is_none());
     assert_eq!(client_closed(&server), (4001, "enough".to_owned()));
     let stats = client.stats();

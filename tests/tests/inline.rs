@@ -49,7 +49,7 @@ async fn nothing_is_lost(
                     }
                 }
                 Some(Some(OwnedEvent::Online { .. })) => online += 1,
-                Some(Some(OwnedEvent::Closed { error })) => assert_eq!(error, None),
+                Some(Some(OwnedEvent::Closed { error, .. })) => assert_eq!(error, None),
                 Some(Some(event)) => panic!("{event:?}"),
             }
         }
@@ -180,7 +180,7 @@ async fn closing_while_an_event_is_borrowed() {
     client.close(CloseCode::Normal, "");
     assert!(matches!(event, Event::Message { message: Message::Text("hello"), .. }));
     let last = bounded("Closed", driver.next()).await.map(|event| event.to_owned());
-    assert!(matches!(last, Some(OwnedEvent::Closed { error: None })), "{last:?}");
+    assert!(matches!(last, Some(OwnedEvent::Closed { error: None, .. })), "{last:?}");
     assert!(bounded("the end", driver.next()).await.is_none());
     assert!(bounded("the end again", driver.next()).await.is_none(), "it stays over");
 }

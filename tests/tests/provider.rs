@@ -58,7 +58,7 @@ async fn without_one_the_attempt_says_what_is_missing() {
             panic!("it cannot connect")
         };
         assert!(error.to_string().contains("Driver::provider"), "{error}");
-        assert!(matches!(driver.next().await, Some(Event::Closed { error: Some(_) })));
+        assert!(matches!(driver.next().await, Some(Event::Closed { error: Some(_), .. })));
         assert!(driver.next().await.is_none());
     })
     .await;

@@ -146,7 +146,7 @@ async fn run(case: &Case, config: impl FnOnce(Config) -> Config) {
         }
     }
     client.close(CloseCode::Normal, "");
-    assert!(matches!(driver.next().await, Some(Event::Closed { error: None })));
+    assert!(matches!(driver.next().await, Some(Event::Closed { error: None, .. })));
     assert!(driver.next().await.is_none());
     let pings: usize = case.said.iter().filter(|said| said.ping).map(|said| said.cuts.len()).sum();
     let pongs = server.last().unwrap().received().iter().filter(|message| message.is_pong()).count();

@@ -55,9 +55,11 @@ impl Error {
     pub fn category(&self) -> Category {
         match self {
             Self::Provider(_) => Category::Application,
-            Self::Resolve(_) | Self::Connect { .. } | Self::Disconnected(_) | Self::Reconnect => {
-                Category::Connection
-            }
+            Self::Resolve(_)
+            | Self::Connect { .. }
+            | Self::Open(_)
+            | Self::Disconnected(_)
+            | Self::Reconnect => Category::Connection,
             Self::Proxy(error) => error.fault.category(),
             #[cfg(feature = "tls")]
             Self::Tls(_) => Category::Tls,
@@ -152,9 +154,11 @@ mod tests {
     fn by_variant() {
         let expect = |error: &Error| match error {
             Error::Provider(_) => "application",
-            Error::Resolve(_) | Error::Connect { .. } | Error::Disconnected(_) | Error::Reconnect => {
-                "connection"
-            }
+            Error::Resolve(_)
+            | Error::Connect { .. }
+            | Error::Open(_)
+            | Error::Disconnected(_)
+            | Error::Reconnect => "connection",
             #[cfg(feature = "tls")]
             Error::Tls(_) => "TLS",
             Error::TlsNotBuilt | Error::TooManyRedirects { .. } | Error::Request(_) => "config",

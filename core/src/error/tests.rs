@@ -13,6 +13,7 @@ pub(crate) fn every() -> Vec<Error> {
         Error::Provider(ProviderError { message: "no token".into() }),
         Error::Resolve(ResolveError { message: "no such name".into() }),
         Error::Connect { addr: ([127, 0, 0, 1], 80).into(), cause: io.clone() },
+        Error::Open(io.clone()),
         Error::TlsNotBuilt,
         proxy(ProxyFault::Resolve(ResolveError { message: "no such name".into() })),
         proxy(ProxyFault::Timeout),
@@ -105,14 +106,15 @@ fn number(error: &Error) -> usize {
         Error::Authentication(_) => 19,
         Error::Notice(_) => 20,
         Error::Reconnect => 21,
-        Error::Proxy(_) => 22,
+        Error::Open(_) => 22,
+        Error::Proxy(_) => 23,
     }
 }
 
 #[test]
 fn every_variant_is_in_the_sample() {
     let numbers: BTreeSet<_> = every().iter().map(number).collect();
-    let expected = (0..=22).filter(|n| *n != 3 || cfg!(feature = "tls")).collect();
+    let expected = (0..=23).filter(|n| *n != 3 || cfg!(feature = "tls")).collect();
     assert_eq!(numbers, expected);
 }
 

@@ -6,7 +6,7 @@
 //!      └─────────────┴───────────┴─────────┴── failed ──┘
 //! ```
 //!
-//! - `Connecting`: the driver opens TCP.
+//! - `Connecting`: TCP is there, or the user's stream, and the handshake is not begun yet.
 //! - `Handshake`: a proxy if there is one and TLS if the URL asks for it (together the `Way`), then HTTP.
 //! - `Open`: frames both ways.
 //! - `Closing`: our close frame is on its way, the peer's is awaited; messages still arrive.
@@ -17,7 +17,7 @@ use super::event::SendId;
 use super::liveness::Liveness;
 use super::output::ConnId;
 use super::stall::Stall;
-use super::{Config, Endpoint};
+use super::{Config, Endpoint, Transport};
 use crate::error::{Disconnect, Error, Timeout};
 use crate::transport::proxy::Proxy;
 use crate::transport::way::{self, Way};
@@ -127,10 +127,11 @@ impl Link {
     ) -> Result<(), Error> {
         self.deadline = Some(now + config.handshake_timeout);
         self.last_received = now;
+        let secure = endpoint.target.secure() && config.transport != Transport::SecuredConnector;
         #[cfg(feature = "tls")]
-        let way = Way::new(&endpoint.target, proxy, options, &config.tls)?;
+        let way = Way::new(&endpoint.target, secure, proxy, options, &config.tls)?;
         #[cfg(not(feature = "tls"))]
-        let way = Way::new(&endpoint.target, proxy, options)?;
+        let way = Way::new(&endpoint.target, secure, proxy, options)?;
         self.way = way.map(Box::new);
         let handshake = Handshake::new(&endpoint.target, options, nonce).map_err(Error::Request)?;
         self.request = handshake.request().to_vec();

@@ -132,6 +132,7 @@ impl Policy {
             Error::Provider(_)
             | Error::Resolve(_)
             | Error::Connect { .. }
+            | Error::Open(_)
             | Error::Protocol(_)
             | Error::Disconnected(_)
             | Error::Timeout(_)

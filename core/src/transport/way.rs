@@ -34,21 +34,23 @@ pub(crate) struct Way {
 }
 
 impl Way {
-    /// The way to `target`, by way of `proxy` if there is one; `None` if nothing lies between.
+    /// The way to `target`, by way of `proxy` if there is one and with TLS to the server if it is to be `secure`; `None` if nothing lies
+    /// between.
     ///
     /// # Errors
     /// What is known before a byte is sent: [`Error::Tls`], [`Error::TlsNotBuilt`] and [`Error::Proxy`].
     pub(crate) fn new(
         target: &Target,
+        secure: bool,
         proxy: Option<&Proxy>,
         options: &HandshakeOptions,
         #[cfg(feature = "tls")] tls: &TlsConfig,
     ) -> Result<Option<Self>, Error> {
         #[cfg(not(feature = "tls"))]
-        if target.secure() {
+        if secure {
             return Err(Error::TlsNotBuilt);
         }
-        if proxy.is_none() && !target.secure() {
+        if proxy.is_none() && !secure {
             return Ok(None);
         }
         let label = proxy.map(Proxy::to_string).unwrap_or_default();
@@ -71,7 +73,7 @@ impl Way {
             },
             tunnel,
             #[cfg(feature = "tls")]
-            inner: match target.secure().then(|| TlsStream::new(tls, target.host())) {
+            inner: match secure.then(|| TlsStream::new(tls, target.host())) {
                 Some(stream) => Some(Box::new(stream.map_err(Error::Tls)?)),
                 None => None,
             },

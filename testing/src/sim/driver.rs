@@ -113,6 +113,7 @@ impl<S: Server, U: User> Simulation<S, U> {
                     self.conns.push(conn);
                     self.sleeps.extend(sleep);
                 }
+                Output::Open(id) => return Err(format!("Open({id:?}), and the transport is TCP")),
                 Output::Disconnect(id) => {
                     self.log.note(now, Step::Dropped(id.as_u64()));
                     let conn = self.conns.iter_mut().find(|conn| conn.id == id && conn.client);

@@ -5,8 +5,8 @@ use super::model::{Did, Fact, Look, Told, Witness};
 use super::venue::NO_SUCH;
 use super::{User, instant};
 use everwire_core::{
-    CloseCode, Epoch, Message, OnDisconnect, OwnedEvent, Request, RequestId, RequestOptions, SendOptions,
-    Session, State, SubscribeOptions, SubscriptionId, Watch,
+    CloseOptions, Drain, Epoch, Message, OnDisconnect, OwnedEvent, Request, RequestId, RequestOptions,
+    SendOptions, Session, State, SubscribeOptions, SubscriptionId, Watch,
 };
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -293,7 +293,9 @@ impl User for Script {
             self.closed = true;
             self.next = None;
             self.see(now, Fact::Did(Did::Close));
-            session.close(CloseCode::Normal, "enough", instant(now));
+            let drains = [Drain::Nothing, Drain::Accepted, Drain::Answers];
+            let drain = drains[self.dice.index(drains.len())];
+            session.close_with(CloseOptions::new().reason("enough").drain(drain), instant(now));
         }
         self.due = self.called_at();
     }

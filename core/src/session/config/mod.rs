@@ -1,7 +1,7 @@
 //! What a session is told before it starts.
 //!
-//! `endpoint` says where to, `proxy` by what way, `validate` what may be set, `serde` and `settings` write and read it as data, `profiles` sets much of it
-//! at once, and `units` are the times and sizes in all of these.
+//! `endpoint` says where to, `proxy` by what way, `validate` what may be set, `serde` and `settings` write and read it as data,
+//! `profiles` sets much of it at once, `transport` is about sockets, and `units` are the times and sizes in all of these.
 
 mod endpoint;
 mod profiles;
@@ -9,6 +9,7 @@ mod proxy;
 mod rules;
 mod serde;
 mod settings;
+mod transport;
 mod units;
 mod validate;
 
@@ -19,6 +20,7 @@ mod tests;
 
 pub use endpoint::Endpoint;
 pub use profiles::Profile;
+pub use transport::{Keepalive, SocketOptions, Transport};
 pub use validate::ConfigError;
 pub(crate) use validate::MAX_TIME;
 
@@ -87,6 +89,9 @@ pub struct Config {
     pub(crate) recv_buffer: usize,
     pub(crate) send_buffer: usize,
     pub(crate) fragment: usize,
+    pub(crate) transport: Transport,
+    pub(crate) sockets: SocketOptions,
+    pub(crate) race_delay: Option<Duration>,
     pub(crate) connect_timeout: Duration,
     pub(crate) handshake_timeout: Duration,
     pub(crate) close_timeout: Duration,
@@ -149,6 +154,9 @@ impl Config {
             recv_buffer: 16 << 10,
             send_buffer: 4 << 20,
             fragment: 1 << 20,
+            transport: Transport::Tcp,
+            sockets: SocketOptions::default(),
+            race_delay: Some(Duration::from_millis(250)),
             connect_timeout: Duration::from_secs(10),
             handshake_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(5),
@@ -236,7 +244,7 @@ impl Config {
     }
 
     /// By way of which proxy each target is reached: a [`Proxy`](crate::Proxy) for all of them, [`ProxyRules`] for some, `None` for none, which is
-    /// the default. Names of targets are resolved by the proxy, and [`handshake_timeout`](Self::handshake_timeout) is for its answer too.
+    /// the default. Not with a [`transport`](Self::transport) other than TCP. Names of targets are resolved by the proxy, and [`handshake_timeout`](Self::handshake_timeout) is for its answer too.
     pub fn proxy(self, proxy: impl Into<ProxyRules>) -> Self {
         Self { proxy: proxy.into(), ..self }
     }

@@ -114,6 +114,17 @@ mod tests {
     }
 
     #[test]
+    fn a_connector_excludes_a_proxy() {
+        for transport in ["connector", "secured_connector"] {
+            let both = json!({ "transport": transport, "proxy": "http://h" });
+            let error = serde_json::from_value::<Config>(both).unwrap_err().to_string();
+            assert!(error.starts_with("proxy is set: it may be set only with the transport tcp"), "{error}");
+            serde_json::from_value::<Config>(json!({ "transport": transport, "proxy": null })).unwrap();
+        }
+        serde_json::from_value::<Config>(json!({ "transport": "tcp", "proxy": "http://h" })).unwrap();
+    }
+
+    #[test]
     fn what_is_wrong_is_told_without_secrets() {
         let why = "it may be the real one: *** stands for a secret, which is not written when a Config is";
         #[rustfmt::skip]

@@ -190,6 +190,9 @@ pub enum Told {
     },
     Closed {
         cause: Option<Cause>,
+        not_sent: (u64, u64),
+        waiting: Vec<u64>,
+        cut: Option<u64>,
     },
     /// An event that the model has no rule for.
     Other {
@@ -319,7 +322,12 @@ impl From<&OwnedEvent> for Told {
                 cause: error.into(),
                 retry_at: retry_at.map(since_start),
             },
-            OwnedEvent::Closed { error } => Self::Closed { cause: error.as_ref().map(Cause::from) },
+            OwnedEvent::Closed { error, unsent } => Self::Closed {
+                cause: error.as_ref().map(Cause::from),
+                not_sent: (unsent.not_sent.start.as_u64(), unsent.not_sent.end.as_u64()),
+                waiting: unsent.waiting.iter().map(|id| id.as_u64()).collect(),
+                cut: unsent.cut.map(|id| id.as_u64()),
+            },
             other => {
                 let name = format!("{other:?}");
                 Self::Other { name: name.split([' ', '(']).next().unwrap_or_default().to_owned() }

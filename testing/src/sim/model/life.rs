@@ -273,7 +273,10 @@ mod tests {
         let reliable = Terms { reliable: Some(Duration::ZERO), ..Terms::default() };
         broken_with(reliable.clone(), "nobody broke", with([lost(Cause::Disconnected)]));
         fine_with(reliable, with([venue(1, Saw::Left), lost(Cause::Disconnected)]));
-        broken("after the end", [told(Told::Closed { cause: None }), online()]);
+        broken(
+            "after the end",
+            [told(Told::Closed { cause: None, not_sent: (1, 1), waiting: vec![], cut: None }), online()],
+        );
         broken("after Some", with([lost(Cause::Disconnected), lost(Cause::Disconnected)]));
     }
 
