@@ -1,7 +1,9 @@
 //! A small client for the command line.
 
 use crate::screen::{note, printable};
-use everwire_tokio::{Client, CloseCode, Config, Driver, JsonRpc, OwnedEvent, SendError};
+use everwire_tokio::{
+    Client, CloseCode, Config, ConfigError, Driver, JsonRpc, OwnedEvent, Proxy, ProxyRules, SendError,
+};
 use std::error::Error;
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::process::ExitCode;
@@ -18,6 +20,13 @@ pub(crate) struct Options {
     /// A header for the handshake, as 'Name: value'. May be given several times.
     #[arg(long, value_name = "HEADER")]
     header: Vec<String>,
+    /// By way of this proxy: http://, https:// or socks5://, with user:password@ before the host if it wants that.
+    #[arg(long, value_name = "URL")]
+    proxy: Option<String>,
+    /// By way of the proxy that the environment names: WS_PROXY, HTTP_PROXY and ALL_PROXY, for wss:// WSS_PROXY, HTTPS_PROXY and
+    /// ALL_PROXY; NO_PROXY says where not.
+    #[arg(long, conflicts_with = "proxy")]
+    proxy_from_env: bool,
     /// A message to send on every new connection, or with --jsonrpc a channel. May be given several times.
     #[arg(long, value_name = "TEXT")]
     subscribe: Vec<String>,
@@ -82,6 +91,13 @@ fn config(options: &Options) -> Result<Config, Box<dyn Error>> {
         // The value may be a secret: it is not repeated.
         let (name, value) = header.split_once(':').ok_or("a header is written as 'Name: value'")?;
         config = config.header(name.trim(), value.trim())?;
+    }
+    if let Some(url) = &options.proxy {
+        config = config.proxy(Proxy::new(url).map_err(ConfigError::Proxy)?);
+    }
+    if options.proxy_from_env {
+        config =
+            config.proxy(ProxyRules::from_vars(|name| std::env::var(name).ok()).map_err(ConfigError::Proxy)?);
     }
     if options.jsonrpc {
         let method = |name: &str| format!("{}{name}", options.prefix);

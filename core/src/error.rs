@@ -8,6 +8,7 @@ pub use category::Category;
 pub use explain::Explanation;
 
 use crate::session::{ConfigError, Policy};
+use crate::transport::proxy::ProxyError;
 #[cfg(feature = "tls")]
 use crate::transport::tls::TlsError;
 use crate::ws::handshake::HandshakeError;
@@ -38,6 +39,8 @@ pub enum Error {
     },
     /// The user's connector opened no stream.
     Open(Disconnect),
+    /// The proxy could not be reached, refused, or could not reach the server.
+    Proxy(ProxyError),
     /// TLS failed.
     #[cfg(feature = "tls")]
     Tls(TlsError),
@@ -111,7 +114,8 @@ impl From<io::Error> for Disconnect {
 pub enum Timeout {
     /// Endpoint, name and TCP: `Config::connect_timeout`.
     Connect,
-    /// TLS and the WebSocket handshake: `Config::handshake_timeout`.
+    /// Proxy, TLS and the WebSocket handshake: `Config::handshake_timeout`. A proxy that does not answer is
+    /// [`ProxyFault::Timeout`](crate::transport::proxy::ProxyFault::Timeout).
     Handshake,
     /// The protocol's server said no first word ([`Protocol::greets`](crate::Protocol::greets)): `Config::handshake_timeout`.
     Greeting,
@@ -296,7 +300,8 @@ pub enum Recovery {
     Reauthenticate,
     /// Connects again, not before this time has passed. Serialised as a number of seconds.
     Backoff(#[serde(with = "seconds")] Duration),
-    /// Stops: trying again would fail in the same way. A handshake that was refused stops only a session that never was online.
+    /// Stops: trying again would fail in the same way. A handshake that was refused, or credentials that a proxy refused, stop only a session
+    /// that never was online.
     Stop,
 }
 
@@ -352,6 +357,15 @@ impl Error {
     pub(crate) fn is_wanted(&self) -> bool {
         matches!(self, Self::Reconnect | Self::Renewed)
     }
+
+    /// Whether it is a refusal that does not end a session that was online before: what served once will serve again.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Self::Handshake(_) => true,
+            Self::Proxy(error) => error.fault.is_authentication(),
+            _ => false,
+        }
+    }
 }
 
 impl fmt::Display for Error {
@@ -362,6 +376,7 @@ impl fmt::Display for Error {
             Self::Resolve(error) => write!(f, "the host name could not be resolved: {}", error.message),
             Self::Connect { addr, cause } => write!(f, "could not connect to {addr}: {cause}"),
             Self::Open(cause) => write!(f, "the connector opened no stream: {cause}"),
+            Self::Proxy(error) => write!(f, "{error}"),
             #[cfg(feature = "tls")]
             Self::Tls(error) => write!(f, "TLS: {error}"),
             Self::TlsNotBuilt => f.write_str("the URL is wss://, but this build has no TLS"),

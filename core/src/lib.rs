@@ -133,6 +133,7 @@ pub use handle::{Client, Events, IntoBlocking, RequestError, ResponseFuture, Tim
 pub use message::{Message, NotData};
 pub use protocol::{JsonRpc, Plain, Protocol, Request, Topic};
 pub use session::*;
+pub use transport::proxy::{Proxy, ProxyError, ProxyRules};
 #[cfg(feature = "tls")]
 pub use transport::tls::TlsConfig;
 pub use tungstenite;

@@ -5,9 +5,13 @@ use std::path::Path;
 
 fn main() -> std::io::Result<()> {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
-    for (target, seeds) in
-        [("frames", frames()), ("handshake", handshakes()), ("deflate", deflated()), ("session", sessions())]
-    {
+    for (target, seeds) in [
+        ("frames", frames()),
+        ("handshake", handshakes()),
+        ("deflate", deflated()),
+        ("proxy", proxies()),
+        ("session", sessions()),
+    ] {
         std::fs::create_dir_all(corpus.join(target))?;
         for (name, bytes) in seeds {
             std::fs::write(corpus.join(target).join(format!("seed-{name}")), bytes)?;
@@ -17,6 +21,34 @@ fn main() -> std::io::Result<()> {
 }
 
 type Seeds = Vec<(String, Vec<u8>)>;
+
+/// Flags: 1 and 2 head, 4 and 8 body, 16 few headers, 32 SOCKS5, 64 credentials, 128 a list of hosts.
+fn proxies() -> Seeds {
+    let name = [&[5, 0, 5, 0, 0, 3, 11][..], b"example.com", &[1, 187, 0x81, 0]].concat();
+    let rows: [(&str, u8, &[u8]); 18] = [
+        ("granted", 15, b"HTTP/1.1 200 Connection established\r\n\r\n\x81\x00"),
+        ("granted-old", 15, b"HTTP/1.0 204 OK\nProxy-agent: x\n\n"),
+        ("interim", 15, b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"),
+        ("password", 79, b"HTTP/1.1 407 No\r\nProxy-Authenticate: Basic\r\nContent-Length: 3\r\n\r\nno!"),
+        ("repeats", 79, b"HTTP/1.1 407 No\r\n\r\npassword dXNlcjpwYXNzd29yZA=="),
+        ("page", 15, b"HTTP/1.1 403 No\r\nTransfer-Encoding: chunked\r\n\r\n1b\r\n<html><title>Denied</title>\r\n0\r\n\r\n"),
+        ("wait", 15, b"HTTP/1.1 503 Busy\r\nRetry-After: 9\r\n\r\n"),
+        ("alert", 15, &[0x15, 3, 3, 0, 2, 2, 70]),
+        ("socks-v4", 47, &[5, 0, 5, 0, 0, 1, 127, 0, 0, 1, 0, 80]),
+        ("socks-v6", 47, &[5, 0, 5, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 80]),
+        ("socks-name", 47, &name),
+        ("socks-password", 111, &[5, 2, 1, 0, 5, 0, 0, 1, 0, 0, 0, 0, 0, 0]),
+        ("socks-wrong", 111, &[5, 2, 1, 1]),
+        ("socks-none", 111, &[5, 255]),
+        ("socks-refused", 47, &[5, 0, 5, 5, 0, 1, 0, 0, 0, 0, 0, 0]),
+        ("names", 128, b"localhost, .example.com:8443 *.internal\na.example.com:8443"),
+        ("blocks", 128, b"10.0.0.0/8,2001:db8::/32,[::1]:80,::ffff:10.0.0.0/104\n10.1.2.3:80"),
+        ("v6", 128, b"*:81 <local> 192.168.*\n[2001:db8::1]:81"),
+    ];
+    let seed =
+        |(name, flags, bytes): (&str, u8, &[u8])| (name.to_owned(), [&[flags, 2, 0, 6], bytes].concat());
+    rows.map(seed).to_vec()
+}
 
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = vec![first];

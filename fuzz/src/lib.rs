@@ -6,6 +6,7 @@
 pub mod deflate;
 pub mod frames;
 pub mod handshake;
+pub mod proxy;
 pub mod session;
 
 mod memory;
@@ -106,10 +107,11 @@ mod tests {
     #[test]
     fn corpus() {
         type Run = fn(&[u8]);
-        let targets: [(&str, Run); 4] = [
+        let targets: [(&str, Run); 5] = [
             ("frames", super::frames::run),
             ("handshake", super::handshake::run),
             ("deflate", super::deflate::run),
+            ("proxy", super::proxy::run),
             ("session", super::session::run),
         ];
         for (name, run) in targets {

@@ -61,6 +61,7 @@ impl Error {
             | Self::Disconnected(_)
             | Self::Renewed
             | Self::Reconnect => Category::Connection,
+            Self::Proxy(error) => error.fault.category(),
             #[cfg(feature = "tls")]
             Self::Tls(_) => Category::Tls,
             Self::TlsNotBuilt | Self::TooManyRedirects { .. } | Self::Request(_) => Category::Config,
@@ -166,7 +167,11 @@ mod tests {
             Error::Timeout(_) => "timeout",
             Error::Authentication(_) | Error::Expired => "authentication",
             // Those have tables of their own below.
-            Error::Handshake(_) | Error::Protocol(_) | Error::Closed(_) | Error::Notice(_) => "",
+            Error::Handshake(_)
+            | Error::Protocol(_)
+            | Error::Closed(_)
+            | Error::Notice(_)
+            | Error::Proxy(_) => "",
         };
         for error in every() {
             let expected = expect(&error);

@@ -1,6 +1,7 @@
 //! Errors in words: what happened, why it mostly does, what to do.
 
 use super::{Category, Disconnect, Error, Recovery, Timeout};
+use crate::transport::proxy::ProxyFault;
 #[cfg(feature = "tls")]
 use crate::transport::tls::TlsError;
 use crate::ws::handshake::HandshakeError;
@@ -66,6 +67,7 @@ impl Error {
                 advice: "Check what the connector opens, and that the driver was given one",
                 link: link!("open"),
             },
+            Self::Proxy(error) => proxy(&error.fault),
             #[cfg(feature = "tls")]
             Self::Tls(error) => tls(error),
             Self::TlsNotBuilt => Words {
@@ -141,6 +143,40 @@ struct Words {
     cause: &'static str,
     advice: &'static str,
     link: &'static str,
+}
+
+fn proxy(fault: &ProxyFault) -> Words {
+    let (cause, advice) = match fault {
+        ProxyFault::Resolve(_) | ProxyFault::Connect { .. } => (
+            "the proxy does not run, listens elsewhere, or its name is wrong",
+            "Check the URL of the proxy, and that it runs",
+        ),
+        #[cfg(feature = "tls")]
+        ProxyFault::Tls(_) => (
+            "the certificate of the proxy is not trusted or for another name, or its port has no TLS",
+            "Check the URL of the proxy (http or https), and what Proxy::tls trusts",
+        ),
+        fault if fault.is_authentication() => (
+            "the credentials for the proxy are missing, wrong or expired",
+            "Check those in the URL of the proxy or in Proxy::credentials",
+        ),
+        ProxyFault::Refused(_) | ProxyFault::Reply(_) => (
+            "the rules of the proxy do not allow this server or port, or the server cannot be reached from there",
+            "Ask the operator of the proxy, or leave the server out of it with ProxyRules::bypass",
+        ),
+        ProxyFault::Timeout => (
+            "an overloaded proxy, or one that waits for a server that does not answer",
+            "Check the server from the proxy's side, or raise Config::handshake_timeout",
+        ),
+        ProxyFault::HostTooLong { .. } => {
+            ("the name in the URL is longer than SOCKS5 can carry", "Check the URL, or use an HTTP proxy")
+        }
+        _ => (
+            "something else than this kind of proxy listens there, or it restarts",
+            "Check scheme and port of the URL of the proxy",
+        ),
+    };
+    Words { cause, advice, link: link!("proxy") }
 }
 
 #[cfg(feature = "tls")]

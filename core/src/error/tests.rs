@@ -1,6 +1,7 @@
 //! A sample of every error, and what holds for each.
 
 use super::*;
+use crate::transport::proxy::ProxyFault;
 use crate::ws::handshake::{Refused, RetryAfter};
 use crate::ws::{HeaderError, Headers};
 use std::collections::BTreeSet;
@@ -15,6 +16,12 @@ pub(crate) fn every() -> Vec<Error> {
         Error::Connect { addr: ([127, 0, 0, 1], 80).into(), cause: io.clone() },
         Error::Open(io.clone()),
         Error::TlsNotBuilt,
+        proxy(ProxyFault::Resolve(ResolveError { message: "no such name".into() })),
+        proxy(ProxyFault::Timeout),
+        proxy(ProxyFault::Reply(2)),
+        proxy(ProxyFault::CredentialsRefused { status: 1 }),
+        proxy(ProxyFault::HostTooLong { len: 300 }),
+        proxy(ProxyFault::NotSocks { version: 4 }),
         refused(404, None),
         refused(401, None),
         refused(429, None),
@@ -55,6 +62,10 @@ pub(crate) fn refused(status: u16, retry_after: Option<RetryAfter>) -> Error {
         body,
         retry_after,
     })))
+}
+
+pub(crate) fn proxy(fault: ProxyFault) -> Error {
+    Error::Proxy(ProxyError { proxy: "http://proxy.example:3128".into(), fault })
 }
 
 fn header_error() -> HeaderError {
@@ -104,13 +115,14 @@ fn number(error: &Error) -> usize {
         Error::Expired => 24,
         Error::Renewed => 25,
         Error::Timeout(Timeout::Greeting) => 26,
+        Error::Proxy(_) => 27,
     }
 }
 
 #[test]
 fn every_variant_is_in_the_sample() {
     let numbers: BTreeSet<_> = every().iter().map(number).collect();
-    let expected = (0..=26).filter(|n| *n != 3 || cfg!(feature = "tls")).collect();
+    let expected = (0..=27).filter(|n| *n != 3 || cfg!(feature = "tls")).collect();
     assert_eq!(numbers, expected);
 }
 

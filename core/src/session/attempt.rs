@@ -6,6 +6,7 @@ use super::output::{AttemptId, ConnId, Output};
 use super::status::State;
 use super::{Endpoint, Mutant, Session, Transport};
 use crate::error::{Disconnect, Error, ProviderError, ResolveError, Timeout};
+use crate::transport::proxy::Proxy;
 use crate::transport::race::Race;
 use crate::ws::Target;
 use crate::ws::handshake::HandshakeOptions;
@@ -18,6 +19,8 @@ use std::time::Instant;
 pub(crate) struct Attempt {
     id: AttemptId,
     endpoint: Option<Endpoint>,
+    /// By way of which the endpoint is reached.
+    proxy: Option<Proxy>,
     options: HandshakeOptions,
     redirects: u32,
     /// By when there must be a connection.
@@ -44,7 +47,10 @@ impl Attempt {
     /// What is to be connected to: a name or an address, and a port. `None` as long as the provider is asked.
     fn reaches(&self) -> Option<(&str, u16)> {
         let target = &self.endpoint.as_ref()?.target;
-        Some((target.host(), target.port()))
+        Some(match &self.proxy {
+            Some(proxy) => (proxy.host(), proxy.port()),
+            None => (target.host(), target.port()),
+        })
     }
 
     /// What addresses of the destination are remembered by.
@@ -92,6 +98,7 @@ impl Session {
         self.attempt = Some(Attempt {
             id,
             endpoint: None,
+            proxy: None,
             options: self.config.handshake.clone(),
             redirects: 0,
             deadline: now + self.config.connect_timeout,
@@ -151,6 +158,7 @@ impl Session {
         }
         self.host = Some(name);
         let Some(attempt) = &mut self.attempt else { return };
+        attempt.proxy = self.config.proxy.proxy_for(&endpoint.target).cloned();
         attempt.endpoint = Some(endpoint);
         if self.config.transport != Transport::Tcp {
             self.last_conn += 1;
@@ -261,7 +269,8 @@ impl Session {
         let mut nonce = [0; 16];
         self.rng.fill_bytes(&mut nonce);
         let mut link = Link::new(conn, &self.config, self.seed, now);
-        let begun = link.connected(endpoint, &attempt.options, &self.config, nonce, now);
+        let proxy = attempt.proxy.as_ref();
+        let begun = link.connected(endpoint, proxy, &attempt.options, &self.config, nonce, now);
         self.links.push(link);
         if let Err(error) = begun {
             self.attempt_failed(error, now);
@@ -334,6 +343,10 @@ impl Session {
         if let Some((name, addr)) = self.attempt.as_ref().and_then(Attempt::connected_to) {
             self.addresses.failed(&name, addr);
         }
+        let error = match self.attempt.as_ref().and_then(|attempt| attempt.proxy.as_ref()) {
+            Some(proxy) => proxy.blame(error),
+            None => error,
+        };
         self.abandon_attempt(now);
         self.stats.failed_attempts += 1;
         self.failures += 1;

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! - `Connecting`: TCP is there, or the user's stream, and the handshake is not begun yet.
-//! - `Handshake`: TLS if the URL asks for it, then HTTP.
+//! - `Handshake`: a proxy if there is one and TLS if the URL asks for it (together the `Way`), then HTTP.
 //! - `Open`: frames both ways.
 //! - `Closing`: our close frame is on its way, the peer's is awaited; messages still arrive.
 //! - `Retired`: nothing more is expected from it; what is queued (a close frame, mostly) is flushed, input is thrown away,
@@ -20,8 +20,8 @@ use super::output::ConnId;
 use super::stall::Stall;
 use super::{Config, Endpoint, Transport};
 use crate::error::{Disconnect, Error, Timeout};
-#[cfg(feature = "tls")]
-use crate::transport::tls::TlsStream;
+use crate::transport::proxy::Proxy;
+use crate::transport::way::{self, Way};
 use crate::ws::deflate::{Deflater, Inflater};
 use crate::ws::frame::{PING, PONG};
 use crate::ws::handshake::{self, Handshake, HandshakeError, HandshakeOptions, Upgraded};
@@ -54,8 +54,8 @@ pub(crate) struct Link {
     pub(crate) deadline: Option<Instant>,
     /// The TCP connection is gone; what had arrived is still to be taken.
     pub(crate) gone: Option<Disconnect>,
-    #[cfg(feature = "tls")]
-    tls: Option<Box<TlsStream>>,
+    /// What lies between the socket and the WebSocket, if anything does.
+    way: Option<Box<Way>>,
     /// The handshake's request, and how much of it was written.
     request: Vec<u8>,
     written: usize,
@@ -110,8 +110,7 @@ impl Link {
             last_received: now,
             deadline: None,
             gone: None,
-            #[cfg(feature = "tls")]
-            tls: None,
+            way: None,
             request: Vec::new(),
             written: 0,
             sent: 0,
@@ -120,10 +119,11 @@ impl Link {
         }
     }
 
-    /// TCP is connected: TLS and the handshake begin.
+    /// TCP to the endpoint, or to the proxy, is connected: the way and the handshake begin.
     pub(crate) fn connected(
         &mut self,
         endpoint: &Endpoint,
+        proxy: Option<&Proxy>,
         options: &HandshakeOptions,
         config: &Config,
         nonce: [u8; 16],
@@ -134,18 +134,13 @@ impl Link {
         self.terms = Terms::new(config, endpoint);
         let secure = endpoint.target.secure() && config.transport != Transport::SecuredConnector;
         #[cfg(feature = "tls")]
-        if secure {
-            let tls = TlsStream::new(&config.tls, endpoint.target.host()).map_err(Error::Tls)?;
-            self.tls = Some(Box::new(tls));
-        }
+        let way = Way::new(&endpoint.target, secure, proxy, options, &config.tls)?;
         #[cfg(not(feature = "tls"))]
-        if secure {
-            return Err(Error::TlsNotBuilt);
-        }
+        let way = Way::new(&endpoint.target, secure, proxy, options)?;
+        self.way = way.map(Box::new);
         let handshake = Handshake::new(&endpoint.target, options, nonce).map_err(Error::Request)?;
         self.request = handshake.request().to_vec();
-        // Head, the kept part of a refusal's body, and the framing of that, which may be as long as a head.
-        self.receiver.want(2 * options.max_head + options.max_body + 64);
+        self.receiver.want(way::capacity(options));
         self.stage = Stage::Handshake(Box::new(handshake));
         Ok(())
     }
@@ -154,13 +149,9 @@ impl Link {
         matches!(self.stage, Stage::Open | Stage::Closing)
     }
 
-    /// Open, without TLS, and still there: what arrives goes to the receiver as it is.
+    /// Open, with nothing between, and still there: what arrives goes to the receiver as it is.
     pub(crate) fn is_plain(&self) -> bool {
-        #[cfg(feature = "tls")]
-        if self.tls.is_some() {
-            return false;
-        }
-        self.is_open() && self.gone.is_none() && !self.is_paused()
+        self.way.is_none() && self.is_open() && self.gone.is_none() && !self.is_paused()
     }
 
     pub(crate) fn is_retired(&self) -> bool {
@@ -172,9 +163,8 @@ impl Link {
         if matches!(self.stage, Stage::Connecting) || self.gone.is_some() {
             return &mut [];
         }
-        #[cfg(feature = "tls")]
-        if let Some(tls) = &mut self.tls {
-            return tls.recv_buffer();
+        if let Some(way) = &mut self.way {
+            return way.recv_buffer();
         }
         self.receiver.recv_buffer()
     }
@@ -185,9 +175,8 @@ impl Link {
             return;
         }
         self.last_received = now;
-        #[cfg(feature = "tls")]
-        if let Some(tls) = &mut self.tls {
-            return tls.handle_received(len);
+        if let Some(way) = &mut self.way {
+            return way.handle_received(len);
         }
         self.receiver.received(len);
         if self.is_retired() {
@@ -200,11 +189,10 @@ impl Link {
         if self.gone.is_some() {
             return &[];
         }
-        #[cfg(feature = "tls")]
-        if let Some(tls) = &self.tls {
-            return tls.transmit();
+        match &self.way {
+            Some(way) => way.transmit(),
+            None => self.plaintext(),
         }
-        self.plaintext()
     }
 
     pub(crate) fn transmitted(&mut self, len: usize, now: Instant) {
@@ -234,11 +222,9 @@ impl Link {
     }
 
     fn write(&mut self, len: usize) {
-        #[cfg(feature = "tls")]
-        if let Some(tls) = &mut self.tls {
-            return tls.handle_transmitted(len);
-        }
-        self.plaintext_written(len);
+        let Some(way) = &mut self.way else { return self.plaintext_written(len) };
+        way.handle_transmitted(len);
+        self.way.take_if(|way| way.is_done());
     }
 
     fn plaintext(&self) -> &[u8] {
@@ -258,43 +244,40 @@ impl Link {
         }
     }
 
-    /// Encrypts what waits, as far as TLS takes it. A plain connection has nothing to do here.
+    /// Encrypts what waits, as far as the way takes it. A plain connection has nothing to do here.
     pub(crate) fn encrypt(&mut self) {
-        #[cfg(feature = "tls")]
-        if let Some(mut tls) = self.tls.take() {
+        if let Some(mut way) = self.way.take() {
             loop {
-                let taken = tls.write_plaintext(self.plaintext());
+                let taken = way.write_plaintext(self.plaintext());
                 if taken == 0 {
                     break;
                 }
                 self.plaintext_written(taken);
             }
             if self.is_retired() && self.plaintext().is_empty() {
-                tls.close_notify();
+                way.close_notify();
             }
-            self.tls = Some(tls);
+            self.way = Some(way);
         }
     }
 
     /// Moves what can be decrypted to the receiver; false if that was nothing.
     fn decrypt(&mut self) -> Result<bool, Error> {
-        #[cfg(feature = "tls")]
-        if let Some(tls) = &mut self.tls {
-            let mut any = false;
-            loop {
-                let len = tls.read_plaintext(self.receiver.recv_buffer()).map_err(Error::Tls)?;
-                if len == 0 {
-                    break;
-                }
-                self.receiver.received(len);
-                any = true;
-                if matches!(self.stage, Stage::Retired) {
-                    self.receiver.discard();
-                }
+        let Some(way) = &mut self.way else { return Ok(false) };
+        let mut any = false;
+        loop {
+            let len = way.read_plaintext(self.receiver.recv_buffer())?;
+            if len == 0 {
+                break;
             }
-            return Ok(any);
+            self.receiver.received(len);
+            any = true;
+            if matches!(self.stage, Stage::Retired) {
+                self.receiver.discard();
+            }
         }
-        Ok(false)
+        self.way.take_if(|way| way.is_done());
+        Ok(any)
     }
 
     /// Takes the next thing that arrived.
@@ -317,8 +300,7 @@ impl Link {
                 },
                 Stage::Retired => {
                     // Only TLS has anything to read here, so that it sees the peer's end.
-                    #[cfg(feature = "tls")]
-                    if self.decrypt().is_err() || self.tls.as_ref().is_some_and(|tls| tls.peer_closed()) {
+                    if self.decrypt().is_err() || self.way.as_ref().is_some_and(|way| way.peer_closed()) {
                         // What is queued goes out if it can; nobody waits for more.
                         self.lingers = false;
                     }
@@ -335,38 +317,29 @@ impl Link {
 
     /// All that arrived is taken: if the connection is gone, this is its end.
     fn at_end(&mut self) -> Step {
-        #[cfg(feature = "tls")]
-        if self.gone.is_none() && self.tls.as_ref().is_some_and(|tls| tls.peer_closed()) {
+        let cause = match (&self.gone, &self.way) {
+            (Some(cause), _) => cause.clone(),
             // The peer ended TLS: nothing more comes, whether it ends TCP now or waits for us to do so.
-            let error = match &mut self.stage {
-                Stage::Handshake(handshake) => Error::Handshake(handshake.finish_eof(self.receiver.peek())),
-                _ => Error::Disconnected(Disconnect::Eof),
-            };
+            (None, Some(way)) if way.peer_closed() => Disconnect::Eof,
+            (None, _) => return Step::Idle,
+        };
+        let handshake = match &mut self.stage {
+            Stage::Handshake(handshake) => Some(handshake),
+            _ => None,
+        };
+        // TLS that is cut once it stands does not matter as long as there is no WebSocket: then the answer is what is missing.
+        if let Some(way) = &mut self.way
+            && (handshake.is_none() || way.is_handshaking())
+            && let Err(error) = way.handle_end(&cause)
+        {
             return Step::Failed(error);
         }
-        let Some(cause) = &self.gone else { return Step::Idle };
-        if let Stage::Handshake(handshake) = &mut self.stage {
-            #[cfg(feature = "tls")]
-            if let Some(tls) = &mut self.tls
-                && tls.is_handshaking()
-                && *cause == Disconnect::Eof
-                && let Err(error) = tls.handle_eof()
-            {
-                return Step::Failed(Error::Tls(error));
+        Step::Failed(match (handshake, cause) {
+            (Some(handshake), Disconnect::Eof) => {
+                Error::Handshake(handshake.finish_eof(self.receiver.peek()))
             }
-            return Step::Failed(match cause {
-                Disconnect::Eof => Error::Handshake(handshake.finish_eof(self.receiver.peek())),
-                cause => Error::Disconnected(cause.clone()),
-            });
-        }
-        #[cfg(feature = "tls")]
-        if let Some(tls) = &mut self.tls
-            && *cause == Disconnect::Eof
-            && let Err(error) = tls.handle_eof()
-        {
-            return Step::Failed(Error::Tls(error));
-        }
-        Step::Failed(Error::Disconnected(cause.clone()))
+            (_, cause) => Error::Disconnected(cause),
+        })
     }
 
     fn upgraded(&mut self, consumed: usize) -> Step {
@@ -464,6 +437,9 @@ impl Link {
     /// The error that running past `deadline` is.
     pub(crate) fn overdue(&mut self) -> Error {
         if let Stage::Handshake(handshake) = &mut self.stage {
+            if let Some(error) = self.way.as_mut().and_then(|way| way.overdue()) {
+                return error;
+            }
             // An answer that only lacks its end says more than that time is over.
             match handshake.finish_eof(self.receiver.peek()) {
                 HandshakeError::ClosedEarly { .. } => {}

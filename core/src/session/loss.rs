@@ -129,7 +129,7 @@ impl Session {
             self.history.state != State::Online && !matches!(error, Error::Closed(_) | Error::Notice(_));
         let for_good = match recovery {
             // A path that served before will serve again: a deployment, a load balancer between servers.
-            Recovery::Stop => !(matches!(error, Error::Handshake(_)) && self.was_online),
+            Recovery::Stop => !(self.was_online && error.may_pass()),
             // The same credentials on a server that never took them.
             Recovery::Reauthenticate => self.config.endpoint.is_some() && !self.was_online,
             _ => false,

@@ -208,7 +208,7 @@ pub struct Session {
     ending: Option<Box<Ending>>,
     /// How it ended: nothing of what was accepted will be written any more.
     end: Option<SessionEnd>,
-    /// Nothing is under way but one open connection without TLS: its messages need not wait for anything. Whatever may change that unsets
+    /// Nothing is under way but one open connection with nothing between: its messages need not wait for anything. Whatever may change that unsets
     /// it.
     calm: bool,
     /// The user wants another connection, once all that arrived on this one is told.

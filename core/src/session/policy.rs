@@ -115,6 +115,7 @@ impl Policy {
     /// A [`Recovery::Backoff`] that comes out is 24 hours at most, whatever the server said.
     pub fn recovery(&self, error: &Error, wall: SystemTime) -> Recovery {
         match error {
+            Error::Proxy(error) => error.fault.recovery(wall),
             #[cfg(feature = "tls")]
             Error::Tls(error) if error.is_fatal_config() => Recovery::Stop,
             #[cfg(feature = "tls")]

@@ -126,6 +126,11 @@ impl Target {
         Some(format!("Basic {}", STANDARD.encode(pair)))
     }
 
+    /// User name and password of the URL, decoded, if it has any.
+    pub(crate) fn credentials(&self) -> Option<(&[u8], &[u8])> {
+        self.credentials.as_ref().map(|credentials| (&*credentials.user, &*credentials.password))
+    }
+
     fn from_url(mut url: Url) -> Result<Self, UrlError> {
         if url.host_str().unwrap_or_default().is_empty() {
             return Err(UrlError::EmptyHost);

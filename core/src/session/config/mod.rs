@@ -1,10 +1,11 @@
 //! What a session is told before it starts.
 //!
-//! `endpoint` says where to, `validate` what may be set, `serde` and `settings` write and read it as data, `profiles` sets much of it
-//! at once, `transport` is about sockets, and `units` are the times and sizes in all of these.
+//! `endpoint` says where to, `proxy` by what way, `validate` what may be set, `serde` and `settings` write and read it as data,
+//! `profiles` sets much of it at once, `transport` is about sockets, and `units` are the times and sizes in all of these.
 
 mod endpoint;
 mod profiles;
+mod proxy;
 mod rules;
 mod serde;
 mod settings;
@@ -26,6 +27,7 @@ pub(crate) use validate::MAX_TIME;
 
 use super::{Cooldown, Limit, Policy, SharedLimits, Watch};
 use crate::protocol::{Plain, Protocol};
+use crate::transport::proxy::ProxyRules;
 #[cfg(feature = "tls")]
 use crate::transport::tls::TlsConfig;
 use crate::ws::Limits;
@@ -73,13 +75,14 @@ use std::time::Duration;
 ///
 /// Protocol and TLS are code, not data: they are not written, and have their defaults when read. Secrets are not written either: the
 /// values of headers that [`Headers::is_secret`](crate::Headers::is_secret) names, subprotocols that look like a token, and user,
-/// password and query of a URL are written as `***`. Reading that is an error, so that no session runs with it.
+/// password and query of a URL, that of a proxy too, are written as `***`. Reading that is an error, so that no session runs with it.
 #[derive(Debug, Clone)]
 pub struct Config {
     pub(crate) endpoint: Option<Endpoint>,
     /// Tried in turn after a failure, `endpoint` being the first.
     pub(crate) fallbacks: Vec<Endpoint>,
     pub(crate) handshake: HandshakeOptions,
+    pub(crate) proxy: ProxyRules,
     #[cfg(feature = "tls")]
     pub(crate) tls: TlsConfig,
     pub(crate) protocol: Arc<dyn Protocol>,
@@ -144,6 +147,7 @@ impl Config {
             endpoint: None,
             fallbacks: Vec::new(),
             handshake: HandshakeOptions::default(),
+            proxy: ProxyRules::default(),
             #[cfg(feature = "tls")]
             tls: TlsConfig::default(),
             protocol: Arc::new(Plain),
@@ -240,6 +244,12 @@ impl Config {
         self
     }
 
+    /// By way of which proxy each target is reached: a [`Proxy`](crate::Proxy) for all of them, [`ProxyRules`] for some, `None` for none, which is
+    /// the default. Not with a [`transport`](Self::transport) other than TCP. Names of targets are resolved by the proxy, and [`handshake_timeout`](Self::handshake_timeout) is for its answer too.
+    pub fn proxy(self, proxy: impl Into<ProxyRules>) -> Self {
+        Self { proxy: proxy.into(), ..self }
+    }
+
     /// How `wss://` is secured. Default: what the operating system trusts.
     #[cfg(feature = "tls")]
     pub fn tls(self, tls: TlsConfig) -> Self {
@@ -282,7 +292,7 @@ impl Config {
         Self { connect_timeout: timeout, ..self }
     }
 
-    /// Time for TLS and the WebSocket handshake: 1 ms to 365 days, default 10 s.
+    /// Time for the proxy, TLS and the WebSocket handshake: 1 ms to 365 days, default 10 s.
     pub fn handshake_timeout(self, timeout: Duration) -> Self {
         Self { handshake_timeout: timeout, ..self }
     }

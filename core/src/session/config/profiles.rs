@@ -22,7 +22,7 @@ pub enum Profile {
 
 impl Config {
     /// Sets every option to what this profile has, except where to connect, by which way, and what to say there: URLs, headers,
-    /// subprotocols, transport, sockets, protocol and TLS stay. So it comes before the options that differ from it.
+    /// subprotocols, proxies, transport, sockets, protocol and TLS stay. So it comes before the options that differ from it.
     pub fn profile(self, profile: Profile) -> Self {
         match profile {
             Profile::Financial => self.financial(),
@@ -106,6 +106,7 @@ impl Config {
             transport: self.transport,
             sockets: self.sockets,
             protocol: self.protocol,
+            proxy: self.proxy,
             #[cfg(feature = "tls")]
             tls: self.tls,
             ..Self::provided()

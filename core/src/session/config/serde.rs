@@ -20,7 +20,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 /// What is written in the place of a secret.
-const SECRET: &str = "***";
+pub(super) const SECRET: &str = "***";
 
 impl Serialize for Config {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -99,6 +99,7 @@ pub(super) const OPTIONS: &[Entry] = &[
         c.handshake.subprotocols = names.collect::<Result<_, _>>()?;
         Ok(())
     }),
+    Entry { name: "proxy", write: super::proxy::write, read: super::proxy::read },
     entry!("transport", |c| json!(c.transport), |c, given| {
         let transport = Transport::deserialize(given.value);
         let wrong = |_| given.is_wrong(r#""tcp", "connector" or "secured_connector""#);
@@ -312,16 +313,8 @@ fn subprotocols(config: &Config) -> Value {
 
 fn read_headers(config: &mut Config, given: &Given<'_>) -> Result<(), ConfigError> {
     let HandshakeOptions { headers, .. } = &mut config.handshake;
-    for field in given.list()? {
-        let Some([Value::String(name), Value::String(value)]) = field.as_array().map(Vec::as_slice) else {
-            return Err(given.kind_is_wrong(r#"a list of pairs, as in [["X-Client", "recorder"]]"#));
-        };
-        if value == SECRET {
-            return Err(given.secret(&format!("{SECRET} ({name})")));
-        }
-        headers.append(name, value).map_err(ConfigError::Header)?;
-    }
-    Ok(())
+    let mut pairs = given.pairs()?.into_iter();
+    pairs.try_for_each(|(name, value)| headers.append(name, value)).map_err(ConfigError::Header)
 }
 
 /// How each kind is read.
@@ -375,7 +368,7 @@ impl<'a> Given<'a> {
     }
 
     /// A URL or a subprotocol, which may hold secrets.
-    fn text(&self) -> Result<&'a str, ConfigError> {
+    pub(super) fn text(&self) -> Result<&'a str, ConfigError> {
         let text = self.value.as_str().ok_or_else(|| self.kind_is_wrong("a text"))?;
         let authority = text.split_once("://").map_or("", |(_, rest)| rest);
         if text == SECRET || authority.starts_with("***@") || text.ends_with("?***") {
@@ -384,15 +377,27 @@ impl<'a> Given<'a> {
         Ok(text)
     }
 
-    fn list(&self) -> Result<&'a [Value], ConfigError> {
+    pub(super) fn list(&self) -> Result<&'a [Value], ConfigError> {
         self.value.as_array().map(Vec::as_slice).ok_or_else(|| self.kind_is_wrong("a list"))
     }
 
-    fn item(&self, value: &'a Value) -> Self {
+    /// Names and values of headers.
+    pub(super) fn pairs(&self) -> Result<Vec<(&'a str, &'a str)>, ConfigError> {
+        let pair = |field: &'a Value| match field.as_array().map(Vec::as_slice) {
+            Some([Value::String(name), Value::String(value)]) if value == SECRET => {
+                Err(self.secret(&format!("{SECRET} ({name})")))
+            }
+            Some([Value::String(name), Value::String(value)]) => Ok((&**name, &**value)),
+            _ => Err(self.kind_is_wrong(r#"a list of pairs, as in [["X-Client", "recorder"]]"#)),
+        };
+        self.list()?.iter().map(pair).collect()
+    }
+
+    pub(super) fn item(&self, value: &'a Value) -> Self {
         Self { value, ..*self }
     }
 
-    fn unless_off<T>(
+    pub(super) fn unless_off<T>(
         &self,
         read: impl FnOnce(&Self) -> Result<T, ConfigError>,
     ) -> Result<Option<T>, ConfigError> {
@@ -420,7 +425,7 @@ impl<'a> Given<'a> {
     }
 
     /// Says what it is, not its text, which may be secret.
-    fn kind_is_wrong(&self, allowed: &str) -> ConfigError {
+    pub(super) fn kind_is_wrong(&self, allowed: &str) -> ConfigError {
         let value = match self.value {
             Value::Array(_) => "a list with something else in it",
             value => kind(value),

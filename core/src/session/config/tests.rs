@@ -295,6 +295,12 @@ fn random(rng: &mut ChaCha8Rng) -> Config {
     for n in 0..rng.next_u32() % 3 {
         config = config.header("X-Client", &format!("recorder \"{n}\"")).unwrap();
     }
+    let proxy = |n: u32| crate::Proxy::new(&format!("socks5://proxy{n}")).unwrap();
+    config = match rng.next_u32() % 3 {
+        0 => config.proxy(proxy(0)),
+        1 => config.proxy(ProxyRules::new().wss(proxy(1)).bypass("localhost, [::1]:80").unwrap()),
+        _ => config,
+    };
     config = config.subprotocols((0..rng.next_u32() % 3).map(|n| format!("v{n}.json"))).unwrap();
     for range in RANGES {
         let number = match rng.next_u32() % 4 {
@@ -483,13 +489,14 @@ fn a_profile_applies_first_and_keeps_where_and_what() {
         .header("X-Client", "a")
         .unwrap()
         .subprotocols(["s"])
-        .unwrap();
+        .unwrap()
+        .proxy(crate::Proxy::new("socks5://proxy").unwrap());
     let full = full.protocol(crate::JsonRpc::new());
     for profile in [Profile::Financial, Profile::Standard, Profile::Lightweight, Profile::Chat] {
         let config = full.clone().profile(profile);
         config.validate().unwrap();
         let (before, after) = (written(&full), written(&config));
-        for name in ["url", "endpoints", "headers", "subprotocols"] {
+        for name in ["url", "endpoints", "headers", "subprotocols", "proxy"] {
             assert_eq!(before[name], after[name]);
         }
         assert!(Arc::ptr_eq(&full.protocol, &config.protocol));

@@ -1,8 +1,9 @@
 //! What may be set.
 
-use super::Config;
 use super::units::{Size, Time};
+use super::{Config, Transport};
 use crate::session::LimitError;
+use crate::transport::proxy::ProxyConfigError;
 use crate::ws::{HeaderError, UrlError};
 use std::fmt;
 use std::time::Duration;
@@ -25,6 +26,8 @@ pub enum ConfigError {
     },
     /// A header or subprotocol cannot be sent.
     Header(HeaderError),
+    /// A proxy cannot be used.
+    Proxy(ProxyConfigError),
     /// A limit on what is sent cannot work.
     Limit(LimitError),
     /// The operating system refused what a driver cannot do without, such as random bytes for the seed. Said by drivers.
@@ -46,6 +49,7 @@ impl fmt::Display for ConfigError {
             Self::Url(error) => write!(f, "url: {error}"),
             Self::Endpoint { index, error } => write!(f, "endpoints[{index}]: {error}"),
             Self::Header(error) => write!(f, "handshake: {error}"),
+            Self::Proxy(error) => write!(f, "proxy: {error}"),
             Self::Limit(error) => write!(f, "send_limit: {error}"),
             Self::System(error) => write!(f, "the operating system refused what a driver needs: {error}"),
             Self::Range { field, value, allowed } => write!(f, "{field} is {value}: it may be {allowed}"),
@@ -58,9 +62,16 @@ impl std::error::Error for ConfigError {
         match self {
             Self::Url(error) | Self::Endpoint { error, .. } => Some(error),
             Self::Header(error) => Some(error),
+            Self::Proxy(error) => Some(error),
             Self::Limit(error) => Some(error),
             Self::System(_) | Self::Range { .. } => None,
         }
+    }
+}
+
+impl From<ProxyConfigError> for ConfigError {
+    fn from(error: ProxyConfigError) -> Self {
+        Self::Proxy(error)
     }
 }
 
@@ -79,6 +90,15 @@ impl Config {
             range.check(self)?;
         }
         self.sockets.validate()?;
+        if self.transport != Transport::Tcp && self.proxy.proxies().iter().any(Option::is_some) {
+            return Err(ConfigError::Range {
+                field: "proxy",
+                value: "set".to_owned(),
+                allowed:
+                    "set only with the transport tcp: how a connector reaches the server is its own affair"
+                        .to_owned(),
+            });
+        }
         at_least("backoff.max", self.backoff_max, "backoff.initial", self.backoff_initial)?;
         let (initial, max) = (self.resubscribe_initial, self.resubscribe_max);
         at_least("resubscribe_backoff.max", max, "resubscribe_backoff.initial", initial)

@@ -52,6 +52,8 @@ fn the_default_for_everything_else() {
             #[cfg(feature = "tls")]
             Error::Tls(crate::transport::tls::TlsError::NotTls { .. }) => Recovery::Stop,
             Error::Authentication(_) => Recovery::Reauthenticate,
+            // A table of its own is beside it.
+            Error::Proxy(error) => error.fault.recovery(WALL),
             Error::Notice(notice) => notice.recovery(),
             Error::Closed(_) | Error::Handshake(HandshakeError::Refused(_)) => continue,
             _ => Recovery::Reconnect,

@@ -9,7 +9,7 @@ use crate::ws::headers::Headers;
 /// This is for a person to read and the connection is given up afterwards, so that a malformed body is no error: what
 /// came before is kept.
 #[derive(Debug)]
-pub(super) struct BodyReader {
+pub(crate) struct BodyReader {
     kept: Vec<u8>,
     max_body: usize,
     /// How many bytes the framing of a chunked body may still take.
@@ -34,13 +34,13 @@ enum State {
 impl BodyReader {
     /// A reader for the body that follows `head`; keeps up to `max_body` bytes and reads up to `max_framing` bytes of
     /// chunk sizes and the like.
-    pub(super) fn new(head: &Head, max_body: usize, max_framing: usize) -> Self {
+    pub(crate) fn new(head: &Head, max_body: usize, max_framing: usize) -> Self {
         let state = if matches!(head.status, 204 | 304) { State::Done } else { framing(&head.headers) };
         Self { kept: Vec::new(), max_body, max_framing, lines: Lines::new(head.end), state }
     }
 
     /// Reads on. `input` is all that was received on the connection. Says whether there is nothing more to wait for.
-    pub(super) fn read(&mut self, input: &[u8]) -> bool {
+    pub(crate) fn read(&mut self, input: &[u8]) -> bool {
         while self.kept.len() < self.max_body {
             let next = match self.state {
                 State::Done => return true,
@@ -63,7 +63,7 @@ impl BodyReader {
     }
 
     /// Gives away what has been kept.
-    pub(super) fn take(&mut self) -> Vec<u8> {
+    pub(crate) fn take(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.kept)
     }
 

@@ -193,14 +193,14 @@ impl PeerProtocol {
     }
 }
 
-/// A response that refuses the upgrade.
+/// A response that refuses the upgrade, or that of a proxy that refuses to pass it on.
 ///
 /// The body can contain what was sent (servers like to repeat the URL), so that [`Debug`] and
 /// [`Display`](fmt::Display) leave it out.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Refused {
-    /// The HTTP status, 200 to 999, but none of the redirects that can be followed.
+    /// The HTTP status: of a server 200 to 999, but none of the redirects that can be followed; of a proxy 101 or 300 to 999.
     pub status: u16,
     /// The reason phrase; often empty.
     pub reason: String,
@@ -214,7 +214,7 @@ pub struct Refused {
 
 impl Refused {
     /// Without a body as yet.
-    pub(super) fn new(head: Head) -> Self {
+    pub(crate) fn new(head: Head) -> Self {
         let retry_after = head.headers.first("retry-after").and_then(RetryAfter::parse);
         Self {
             status: head.status,
@@ -266,6 +266,6 @@ impl fmt::Debug for Refused {
 }
 
 /// The beginning of a text that a peer chose.
-pub(super) fn excerpt(text: &str) -> String {
+pub(crate) fn excerpt(text: &str) -> String {
     text.chars().take(64).collect()
 }

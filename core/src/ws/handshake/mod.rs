@@ -31,10 +31,12 @@ use std::fmt;
 
 use tungstenite::handshake::derive_accept_key;
 
-use self::body::BodyReader;
+pub(crate) use self::body::BodyReader;
+pub(crate) use self::error::excerpt;
 pub use self::error::{HandshakeError, PeerProtocol, Refused};
 pub use self::request::HandshakeOptions;
-use self::response::{Head, HeadReader};
+pub(crate) use self::request::USER_AGENT;
+pub(crate) use self::response::{Head, HeadReader};
 pub use self::retry_after::RetryAfter;
 use crate::ws::deflate::DeflateParams;
 use crate::ws::headers::{HeaderError, Headers};

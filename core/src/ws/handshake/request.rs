@@ -141,7 +141,7 @@ pub(super) fn encode(target: &Target, options: &HandshakeOptions, key: &str) -> 
         line("Sec-WebSocket-Extensions", &deflate.offer());
     }
     if !user.contains("user-agent") {
-        line("User-Agent", concat!("everwire/", env!("CARGO_PKG_VERSION")));
+        line("User-Agent", USER_AGENT);
     }
     if let Some(authorization) = target.authorization()
         && !user.contains("authorization")
@@ -154,6 +154,9 @@ pub(super) fn encode(target: &Target, options: &HandshakeOptions, key: &str) -> 
     request.push_str("\r\n");
     Ok(request.into_bytes())
 }
+
+/// Who asks, unless the user says otherwise.
+pub(crate) const USER_AGENT: &str = concat!("everwire/", env!("CARGO_PKG_VERSION"));
 
 /// Headers the user cannot set, besides `Sec-WebSocket-*`: they say that this is a WebSocket handshake and has no body.
 const RESERVED: [&str; 4] = ["connection", "upgrade", "content-length", "transfer-encoding"];

@@ -8,21 +8,21 @@ use crate::ws::headers::Headers;
 
 /// A complete response head.
 #[derive(Debug)]
-pub(super) struct Head {
+pub(crate) struct Head {
     /// 100 to 999.
-    pub(super) status: u16,
+    pub(crate) status: u16,
     /// The reason phrase, empty if there is none or it is not ASCII.
-    pub(super) reason: String,
+    pub(crate) reason: String,
     /// Whether the version is HTTP/1.1 and not HTTP/1.0.
-    pub(super) http_1_1: bool,
-    pub(super) headers: Headers,
+    pub(crate) http_1_1: bool,
+    pub(crate) headers: Headers,
     /// Where in the input the head ends and the body, or the first frame, begins.
-    pub(super) end: usize,
+    pub(crate) end: usize,
 }
 
 /// Waits for the head of the final response, and skips interim ones.
 #[derive(Debug)]
-pub(super) struct HeadReader {
+pub(crate) struct HeadReader {
     max_head: usize,
     max_headers: usize,
     /// Where the head begins that is being read.
@@ -31,12 +31,12 @@ pub(super) struct HeadReader {
 }
 
 impl HeadReader {
-    pub(super) fn new(max_head: usize, max_headers: usize) -> Self {
+    pub(crate) fn new(max_head: usize, max_headers: usize) -> Self {
         Self { max_head, max_headers, start: 0, lines: Lines::new(0) }
     }
 
     /// The head of the final response, or `None` as long as it is incomplete. `input` is all that was received.
-    pub(super) fn read(&mut self, input: &[u8]) -> Result<Option<Head>, HandshakeError> {
+    pub(crate) fn read(&mut self, input: &[u8]) -> Result<Option<Head>, HandshakeError> {
         // All decisions are made on this part and nothing behind it, so that they do not depend on how much has
         // arrived beyond.
         let window = &input[..input.len().min(self.max_head)];
@@ -68,7 +68,7 @@ impl HeadReader {
     }
 
     /// The error if nothing follows `input`, for which [`read`](Self::read) needed more.
-    pub(super) fn finish_eof(&self, input: &[u8]) -> HandshakeError {
+    pub(crate) fn finish_eof(&self, input: &[u8]) -> HandshakeError {
         match inspect_start(input.get(self.start..).unwrap_or_default()) {
             Start::Unclear { sample } if !sample.is_empty() => not_http(sample),
             _ => HandshakeError::ClosedEarly { received: input.len() },
