@@ -101,12 +101,15 @@ fn a_redirect_starts_over() {
 
 #[test]
 fn a_circle_of_redirects_is_held_against_the_address() {
-    let mut h = racing(named().max_redirects(0).max_attempts(None), "4a 4b");
+    // With one endpoint alone, too many redirects are the end.
+    let config = named().max_redirects(0).endpoints(["ws://other.example/feed"]).expect("a URL");
+    let mut h = racing(config, "4a 4b");
     h.connect(0);
     h.feed(0, b"HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n");
-    let told = h.told();
-    assert!(
-        matches!(told[0], OwnedEvent::AttemptFailed { error: Error::TooManyRedirects { .. }, .. }),
-        "{told:?}"
-    );
+    assert_eq!(failure(&mut h), Error::TooManyRedirects { max: 0 });
+    let from = again(&mut h, "4c");
+    fail(&mut h, from);
+    assert!(matches!(failure(&mut h), Error::Connect { .. }));
+    let from = again(&mut h, "4a 4b");
+    assert_eq!(short(h.conns[from].addr), "4b");
 }
