@@ -189,7 +189,7 @@ impl<R: Runtime> Driver<R> {
     fn answered(&mut self, answer: Answer<R>, session: &mut Session) {
         match answer {
             Answer::Endpoint(id, result) => {
-                session.handle_endpoint(id, result.map(|endpoint| *endpoint), self.now)
+                session.handle_endpoint(id, result.map(|endpoint| *endpoint), self.now);
             }
             Answer::Stream(id, Ok(stream)) => {
                 self.sockets.push((id, Socket::open(stream)));

@@ -138,7 +138,7 @@ impl Venue {
     fn connect(
         &self,
         scene: &Scene<impl Runtime>,
-        adapt: impl Fn(Endpoint) -> Endpoint + Clone + Send + 'static,
+        adapt: impl Fn(Endpoint) -> Endpoint + Clone + Send + Sync + 'static,
     ) -> Log {
         let tokens = self.tokens;
         let config = Config::provided().protocol(Kucoin).ping_interval(None).flap_budget(None);
