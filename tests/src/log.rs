@@ -121,6 +121,10 @@ pub fn describe(event: &OwnedEvent) -> Option<String> {
             let (before, after) = (gap.before.as_u64(), gap.after.as_u64());
             format!("Gap {before} to {after} {:?} {:?}", gap.topics, gap.cause)
         }
+        OwnedEvent::Refreshed { by, epoch, .. } => format!("Refreshed {by:?} {}", epoch.as_u64()),
+        OwnedEvent::RefreshFailed { failures, error, retry_at, epoch, .. } => {
+            format!("RefreshFailed {failures} {error:?} again={} {}", retry_at.is_some(), epoch.as_u64())
+        }
         OwnedEvent::Stale { subscription, step, epoch, .. } => {
             format!("Stale {subscription:?} {step:?} {}", epoch.as_u64())
         }

@@ -26,7 +26,7 @@ pub(super) struct Hooks<R: Runtime> {
 
 /// What the user's code said.
 pub(super) enum Answer<R: Runtime> {
-    Endpoint(AttemptId, Result<Endpoint, ProviderError>),
+    Endpoint(AttemptId, Result<Box<Endpoint>, ProviderError>),
     Stream(ConnId, io::Result<R::Stream>),
 }
 
@@ -89,7 +89,7 @@ impl<R: Runtime> Hooks<R> {
         if let Some((id, endpoint)) = &mut self.endpoint
             && let Poll::Ready(result) = endpoint.as_mut().poll(cx)
         {
-            answers.push(Answer::Endpoint(*id, result));
+            answers.push(Answer::Endpoint(*id, result.map(Box::new)));
             self.endpoint = None;
         }
         self.opening.retain_mut(|(id, stream)| match stream.as_mut().poll(cx) {

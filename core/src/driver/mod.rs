@@ -188,7 +188,9 @@ impl<R: Runtime> Driver<R> {
 
     fn answered(&mut self, answer: Answer<R>, session: &mut Session) {
         match answer {
-            Answer::Endpoint(id, result) => session.handle_endpoint(id, result, self.now),
+            Answer::Endpoint(id, result) => {
+                session.handle_endpoint(id, result.map(|endpoint| *endpoint), self.now);
+            }
             Answer::Stream(id, Ok(stream)) => {
                 self.sockets.push((id, Socket::open(stream)));
                 session.handle_connected(id, self.now);

@@ -13,5 +13,6 @@ mod reconnect;
 mod requests;
 mod threads;
 mod tls;
+mod token_flow;
 mod volume;
 mod ways;

@@ -1,16 +1,13 @@
 //! A venue in KuCoin's manner, over real sockets: a token is fetched over HTTP before each attempt, its answer says where to connect and how
 //! often to ping, the server speaks first, each subscription is acknowledged.
 
-// clippy.toml allows it in test functions, but not in the functions they call.
-#![allow(clippy::unwrap_used)]
-
-use everwire_testing::{ConnHandle, HandshakeFault, Message, MockServer};
-use everwire_tests::bounded;
-use everwire_tokio::protocol::{Ack, Context, Inbound, Unsupported};
-use everwire_tokio::{
-    Client, Config, Driver, Endpoint, Error, Events, OwnedEvent, Protocol, ProviderError, Refresh, Request,
-    Timeout, Topic, spawn,
+use everwire_core::protocol::{Ack, Context, Inbound, Unsupported};
+use everwire_core::{
+    Client, Config, Endpoint, Error, OwnedEvent, Protocol, ProviderError, Refresh, Request, State, Timeout,
+    Topic,
 };
+use everwire_testing::{ConnHandle, HandshakeFault, Message, MockServer};
+use everwire_tests::{Runtime, Scene, Tape, describe, next, scenarios};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
@@ -18,7 +15,12 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+scenarios! {
+    each_connection_has_a_token_of_its_own_and_pings_as_its_answer_says,
+    an_expired_token_and_a_service_that_is_down_are_got_over,
+    a_token_that_expires_is_replaced_ahead_of_that,
+}
 
 /// Every token begins with it, so that one that is shown is found.
 const SECRET: &str = "hunter2";
@@ -135,13 +137,23 @@ impl Venue {
     /// A session whose provider asks the token service.
     fn connect(
         &self,
-        config: Config,
-        adapt: impl Fn(Endpoint) -> Endpoint + Send + Sync + Copy + 'static,
-    ) -> (Client, Events) {
+        scene: &Scene<impl Runtime>,
+        adapt: impl Fn(Endpoint) -> Endpoint + Clone + Send + Sync + 'static,
+    ) -> Log {
         let tokens = self.tokens;
-        let config = config.protocol(Kucoin).backoff(Duration::from_millis(1), Duration::from_millis(20));
-        let config = config.ping_interval(None).flap_budget(None);
-        spawn(Driver::new(config).unwrap().provider(move || async move { Ok(adapt(fetch(tokens).await?)) }))
+        let config = Config::provided().protocol(Kucoin).ping_interval(None).flap_budget(None);
+        let config = config.backoff(Duration::from_millis(1), Duration::from_millis(20));
+        // How often a service is asked that is down is up to chance.
+        scene.log_as(|event| match event {
+            OwnedEvent::RefreshFailed { .. } | OwnedEvent::AttemptFailed { .. } => None,
+            event => describe(event),
+        });
+        let driver = scene.provided(config, move || {
+            let adapt = adapt.clone();
+            async move { Ok(adapt(fetch(tokens).await?)) }
+        });
+        let (client, events) = scene.spawn(driver);
+        Log { events, client, shown: String::new() }
     }
 
     /// The tokens of the connections that were accepted.
@@ -217,7 +229,8 @@ fn issue(mut stream: std::net::TcpStream, url: &str, service: &Mutex<Service>) -
 
 /// What a user writes with the HTTP client of his choice.
 async fn fetch(service: SocketAddr) -> Result<Endpoint, ProviderError> {
-    let mut stream = tokio::net::TcpStream::connect(service).await?;
+    use smol::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = smol::net::TcpStream::connect(service).await?;
     stream
         .write_all(b"POST /api/v1/bullet-public HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
         .await?;
@@ -243,19 +256,15 @@ async fn fetch(service: SocketAddr) -> Result<Endpoint, ProviderError> {
 
 /// Takes events until one fits, and looks at each for secrets.
 struct Log {
-    events: Events,
+    events: Tape,
     client: Client,
     shown: String,
 }
 
 impl Log {
-    fn new((client, events): (Client, Events)) -> Self {
-        Self { events, client, shown: String::new() }
-    }
-
-    async fn until(&mut self, what: &str, fits: impl Fn(&OwnedEvent) -> bool) -> OwnedEvent {
+    async fn until(&mut self, fits: impl Fn(&OwnedEvent) -> bool) -> OwnedEvent {
         loop {
-            let event = bounded(what, self.events.next()).await.expect("the session is not over yet");
+            let event = next(&mut self.events).await;
             self.shown += &format!("{event:?} {:?} {:?}\n", self.client, self.client.status());
             if let OwnedEvent::Lost { error, .. }
             | OwnedEvent::AttemptFailed { error, .. }
@@ -270,25 +279,25 @@ impl Log {
     }
 
     async fn online(&mut self) {
-        self.until("Online", |event| matches!(event, OwnedEvent::Online { .. })).await;
+        self.until(|event| matches!(event, OwnedEvent::Online { .. })).await;
     }
 
     async fn lost(&mut self) -> Error {
-        match self.until("Lost", |event| matches!(event, OwnedEvent::Lost { .. })).await {
+        match self.until(|event| matches!(event, OwnedEvent::Lost { .. })).await {
             OwnedEvent::Lost { error, .. } => error,
             other => panic!("{other:?}"),
         }
     }
 
     async fn attempt_failed(&mut self) -> Error {
-        match self.until("AttemptFailed", |event| matches!(event, OwnedEvent::AttemptFailed { .. })).await {
+        match self.until(|event| matches!(event, OwnedEvent::AttemptFailed { .. })).await {
             OwnedEvent::AttemptFailed { error, .. } => error,
             other => panic!("{other:?}"),
         }
     }
 
     async fn message(&mut self) -> String {
-        match self.until("a message", |event| matches!(event, OwnedEvent::Message { .. })).await {
+        match self.until(|event| matches!(event, OwnedEvent::Message { .. })).await {
             OwnedEvent::Message { message, subscription: Some(_), .. } => message.to_string(),
             other => panic!("{other:?}"),
         }
@@ -316,11 +325,10 @@ async fn pings(server: &MockServer, count: usize) {
     }
 }
 
-#[tokio::test]
-async fn each_connection_has_a_token_of_its_own_and_pings_as_its_answer_says() {
+async fn each_connection_has_a_token_of_its_own_and_pings_as_its_answer_says(scene: &Scene<impl Runtime>) {
     let hour = 3_600_000;
     let venue = Venue::start((15, 10_000));
-    let mut log = Log::new(venue.connect(Config::provided(), |endpoint| endpoint));
+    let mut log = venue.connect(scene, |endpoint| endpoint);
     log.client.subscribe("/market/ticker:BTC-USDT");
     for (n, next) in [(hour, 10_000), (20, 10_000), (15, 100)].into_iter().enumerate() {
         log.online().await;
@@ -348,11 +356,10 @@ async fn each_connection_has_a_token_of_its_own_and_pings_as_its_answer_says() {
     assert_eq!((used.len() >= 5, used), (true, fresh));
 }
 
-#[tokio::test]
-async fn an_expired_token_and_a_service_that_is_down_are_got_over() {
+async fn an_expired_token_and_a_service_that_is_down_are_got_over(scene: &Scene<impl Runtime>) {
     let venue = Venue::start((20_000, 10_000));
     venue.change(|service| service.stale = 1);
-    let mut log = Log::new(venue.connect(Config::provided(), |endpoint| endpoint));
+    let mut log = venue.connect(scene, |endpoint| endpoint);
     log.client.subscribe("/market/ticker:BTC-USDT");
     // Not even a session that never was online is stopped by it.
     let error = log.attempt_failed().await;
@@ -381,19 +388,18 @@ async fn an_expired_token_and_a_service_that_is_down_are_got_over() {
     assert_eq!(venue.used(), [2, 5, 6].map(|n| format!("{SECRET}-{n}")));
 }
 
-#[tokio::test]
-async fn a_token_that_expires_is_replaced_ahead_of_that() {
+async fn a_token_that_expires_is_replaced_ahead_of_that(scene: &Scene<impl Runtime>) {
     let venue = Venue::start((20_000, 10_000));
     // The shortest that there is, asked for anew after 1 s; the later ones last.
-    static FIRST: AtomicBool = AtomicBool::new(true);
-    let adapt = |endpoint: Endpoint| {
-        if FIRST.swap(false, Ordering::Relaxed) {
+    let first = Arc::new(AtomicBool::new(true));
+    let adapt = move |endpoint: Endpoint| {
+        if first.swap(false, Ordering::Relaxed) {
             endpoint.expires_in(Duration::from_secs(1))
         } else {
             endpoint
         }
     };
-    let mut log = Log::new(venue.connect(Config::provided(), adapt));
+    let mut log = venue.connect(scene, adapt);
     log.client.subscribe("/market/ticker:BTC-USDT");
     log.online().await;
     log.message().await;
@@ -401,12 +407,12 @@ async fn a_token_that_expires_is_replaced_ahead_of_that() {
     assert!(status.refresh_at.is_some() && status.refresh_at <= status.expires_at);
     // The service is down at first: the connection stays.
     venue.change(|service| service.down = true);
-    log.until("RefreshFailed", |event| matches!(event, OwnedEvent::RefreshFailed { failures: 3, .. })).await;
-    assert_eq!((venue.server.live(), log.client.state()), (1, everwire_tokio::State::Online));
+    log.until(|event| matches!(event, OwnedEvent::RefreshFailed { failures: 3, .. })).await;
+    assert_eq!((venue.server.live(), log.client.state()), (1, State::Online));
     venue.change(|service| service.down = false);
     let refreshed =
         |event: &OwnedEvent| matches!(event, OwnedEvent::Refreshed { by: Refresh::Reconnect, .. });
-    log.until("Refreshed", refreshed).await;
+    log.until(refreshed).await;
     assert_eq!(log.lost().await, Error::Renewed);
     let issued = venue.change(|service| service.issued);
     log.online().await;
