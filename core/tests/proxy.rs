@@ -146,7 +146,7 @@ fn credentials_that_are_refused_stop_a_session_that_never_was_online() {
         text.contains("http://127.0.0.9:3128") && text.contains("407") && text.contains("credentials"),
         "{text}"
     );
-    assert!(matches!(h.events.last(), Some(OwnedEvent::Closed { error: Some(last) }) if *last == error));
+    assert!(matches!(h.events.last(), Some(OwnedEvent::Closed { error: Some(last), .. }) if *last == error));
 
     for (answers, expected) in [
         (&[&[5_u8, 2][..], &[1, 1]][..], ProxyFault::CredentialsRefused { status: 1 }),

@@ -319,7 +319,7 @@ fn a_certificate_of_the_proxy_that_is_not_trusted_stops() {
         "{error}"
     );
     assert!(
-        matches!(world.h.events.last(), Some(OwnedEvent::Closed { error: Some(_) })),
+        matches!(world.h.events.last(), Some(OwnedEvent::Closed { error: Some(_), .. })),
         "{:?}",
         world.h.events
     );
