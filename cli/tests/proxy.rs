@@ -2,7 +2,7 @@
 
 use everwire_testing::MockServer;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::{Command, Output, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
@@ -22,7 +22,10 @@ fn proxy() -> (String, Receiver<Vec<String>>) {
         let server = TcpStream::connect(target).expect("the server");
         (&client).write_all(b"HTTP/1.1 200 OK\r\n\r\n").expect("it reads");
         let (mut from, mut to) = (server.try_clone().expect("a second handle"), client);
-        thread::spawn(move || std::io::copy(&mut from, &mut to));
+        thread::spawn(move || {
+            let _ = std::io::copy(&mut from, &mut to);
+            let _ = to.shutdown(Shutdown::Both);
+        });
         let _ = std::io::copy(&mut reader, &mut &server);
     });
     (address, asked)

@@ -5,8 +5,8 @@ use super::world::{Made, Numbers, Takes, Topic, World};
 use crate::Input;
 use everwire_core::protocol::OwnedRpcError;
 use everwire_core::{
-    CloseOptions, Drain, Message, OnDisconnect, Pressure, Request, RequestId, RequestOptions, SendError, SendId,
-    SendOptions, SequenceRule, State, Step, SubscribeOptions, SubscriptionId, Watch,
+    CloseOptions, Drain, Message, OnDisconnect, Pressure, Request, RequestId, RequestOptions, SendError,
+    SendId, SendOptions, SequenceRule, State, Step, SubscribeOptions, SubscriptionId, Watch,
 };
 use std::time::Duration;
 
