@@ -144,7 +144,7 @@ impl Conn {
 
     /// Notes bytes that the client writes or reads. What is encrypted differs from run to run in all but its length.
     pub(super) fn digest(&mut self, bytes: &[u8], log: &mut Log) {
-        if !*self.encrypted.get_or_insert(bytes.first() == Some(&TLS_HANDSHAKE)) {
+        if !*self.encrypted.get_or_insert_with(|| bytes.first() == Some(&TLS_HANDSHAKE)) {
             log.bytes(bytes);
         }
     }
