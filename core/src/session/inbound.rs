@@ -191,7 +191,7 @@ impl Session {
             protocol::Inbound::Notice { text: said, recovery } => {
                 let at = place(said);
                 // What is to be done about it is done when all that arrived is told, unless the user is leaving anyway.
-                if let Some(recovery) = recovery.filter(|_| !self.closing) {
+                if let Some(recovery) = recovery.filter(|_| !self.closing && !self.is(Mutant::IgnoreNotice)) {
                     self.notice = Some(Notice::new(said, recovery));
                 }
                 Announced::Notice { link: index, at, recovery }

@@ -119,7 +119,8 @@ impl Session {
             None => self.config.policy.recovery(error, self.clock.wall(now)),
         };
         let certificate = error.category() == Category::Tls && recovery == Recovery::Stop;
-        let recovery = match certificate && self.is(Mutant::RetryCertificate) {
+        let haste = matches!(error, Error::Notice(_)) && self.is(Mutant::HasteAfterNotice);
+        let recovery = match haste || (certificate && self.is(Mutant::RetryCertificate)) {
             true => Recovery::Reconnect,
             false => recovery,
         };

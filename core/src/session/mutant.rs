@@ -27,6 +27,16 @@ pub enum Mutant {
     KeepTurn,
     /// A certificate that is not to be trusted is tried again.
     RetryCertificate,
+    /// Topics are made anew as often as there is reason to.
+    Undamped,
+    /// A hole in the numbers of one topic makes all anew.
+    ResyncAll,
+    /// A topic that is made anew is asked for before its end is answered.
+    HastyResync,
+    /// Notices are told, and nothing is done about them.
+    IgnoreNotice,
+    /// A server that gives notice and asks to be left alone for a while is connected to at once.
+    HasteAfterNotice,
     /// The second connection of a session never lets go of its thread: for the watchdog, which no model can stand in for, and so it is none of
     /// [`ALL`](Self::ALL).
     #[cfg(feature = "mutants")]
@@ -36,7 +46,7 @@ pub enum Mutant {
 #[cfg(feature = "mutants")]
 impl Mutant {
     /// All that a model is to find.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 15] = [
         Self::SkipRestore,
         Self::ResetBackoffOnConnect,
         Self::AcceptStaleAck,
@@ -47,6 +57,11 @@ impl Mutant {
         Self::IgnoreCooldown,
         Self::KeepTurn,
         Self::RetryCertificate,
+        Self::Undamped,
+        Self::ResyncAll,
+        Self::HastyResync,
+        Self::IgnoreNotice,
+        Self::HasteAfterNotice,
     ];
 }
 

@@ -247,7 +247,7 @@ impl Session {
             self.subscriptions.renews(id, request);
         }
         self.subscriptions.renewal(id, self.epoch, now);
-        if unanswered {
+        if unanswered || self.is(Mutant::HastyResync) {
             self.subscriptions.ask(id, true, now);
         }
         Ok(())

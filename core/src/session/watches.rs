@@ -1,6 +1,5 @@
 //! What is noticed when nothing comes, and what is done about it: heartbeats, silence, gaps in the numbers.
 
-use super::Session;
 use super::event::{Gap, GapCause, SubscriptionId};
 use super::lease::Queued;
 use super::link::Stage;
@@ -9,6 +8,7 @@ use super::requests::{OnDisconnect, What};
 use super::status::State;
 use super::topic::SubscriptionState;
 use super::watch::Step;
+use super::{Mutant, Session};
 use crate::error::{Error, Recovery, Timeout};
 use crate::protocol::Context;
 use std::time::Instant;
@@ -117,6 +117,7 @@ impl Session {
         }
         subscription.renewal = Some(cause);
         let at = subscription.damper.resync_at(now);
+        let at = if self.is(Mutant::Undamped) { now } else { at };
         self.subscriptions.set(id, SubscriptionState::Stale, now);
         self.subscriptions.set_turn(id, Some(at));
         self.take_turns(now);
@@ -129,7 +130,8 @@ impl Session {
                 SubscriptionState::Rejected => self.subscriptions.ask(id, true, now),
                 SubscriptionState::Stale => match self.storm.take(now) {
                     Ok(()) => self.outbox.renewals.push_back(id),
-                    Err(at) => self.subscriptions.set_turn(id, Some(at)),
+                    Err(at) if !self.is(Mutant::Undamped) => self.subscriptions.set_turn(id, Some(at)),
+                    Err(_) => self.outbox.renewals.push_back(id),
                 },
                 _ => {}
             }
@@ -164,6 +166,9 @@ impl Session {
         let gap = Gap { topics, before: self.epoch, after: self.epoch, since, until: now, cause };
         self.events.push_back(Queued::Gap(gap));
         self.resync(id, GapCause::Resync, now);
+        if self.is(Mutant::ResyncAll) {
+            self.subscriptions.ids().into_iter().for_each(|id| self.resync(id, GapCause::Resync, now));
+        }
     }
 
     fn send_heartbeat(&mut self, now: Instant) {

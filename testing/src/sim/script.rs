@@ -24,6 +24,8 @@ pub struct Plan {
     pub pace: Duration,
     /// How many topics there are to subscribe to.
     pub topics: u64,
+    /// How many subscriptions it begins with; `None` is up to five.
+    pub begins: Option<u64>,
     /// Whether it takes breaks in which it takes no events.
     pub pauses: bool,
     /// Whether it asks for new connections.
@@ -289,7 +291,7 @@ impl User for Script {
         if self.next.is_some_and(|next| next <= now) {
             let begins = self.count == 0;
             if begins {
-                for _ in 0..self.dice.below(6) {
+                for _ in 0..self.plan.begins.unwrap_or_else(|| self.dice.below(6)) {
                     self.subscribe(session, now);
                 }
             }

@@ -1,7 +1,7 @@
 //! Attempts: when the next one begins, and that a dying server is left in peace.
 
 use super::{Blame, Cause, Common, Did, Fact, Saw, Told, Verdict};
-use everwire_core::State;
+use everwire_core::{Recovery, State};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -144,6 +144,7 @@ impl Attempts {
         let wait = match cause {
             Cause::Refused(_, Some(wait)) => wait,
             Cause::Refused(429, None) | Cause::Closed(1008 | 1013) => Duration::from_secs(10),
+            Cause::Notice(Recovery::Backoff(wait)) => wait,
             _ => Duration::ZERO,
         };
         // Where there are others to turn to, only that host is left alone. What 1013 complains about is not the rate.

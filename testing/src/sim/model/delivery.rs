@@ -1,5 +1,6 @@
 //! Messages of the venue: each is told once, in order, and what is missing is told as a gap.
 
+use super::super::venue::MAINTENANCE;
 use super::{Cause, Common, Data, Did, Fact, Saw, Told, Verdict};
 use everwire_core::{GapCause, Step};
 use std::collections::{BTreeMap, VecDeque};
@@ -114,6 +115,10 @@ impl Delivery {
                         held.watched = Watched::Stale;
                     }
                 }
+            }
+            Fact::Told(Told::Notice { epoch, text, .. }) => {
+                let text = format!(r#"{{"jsonrpc":"2.0","method":"{MAINTENANCE}","params":{text}}}"#);
+                return self.message(*epoch, &text, None, common);
             }
             Fact::Told(Told::Message { epoch, text, subscription }) => {
                 return self.message(*epoch, text, *subscription, common);

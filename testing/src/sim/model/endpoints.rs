@@ -2,7 +2,7 @@
 
 use super::super::venue::Snub;
 use super::{Cause, Common, Fact, Saw, TlsCause, Told, Verdict};
-use everwire_core::{State, Timeout};
+use everwire_core::{Recovery, State, Timeout};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -132,7 +132,7 @@ impl Endpoints {
         }
         (self.trying, self.due) = (false, retry_at);
         match retry_at {
-            None if common.closing => Ok(()),
+            None if common.closing || cause == Cause::Notice(Recovery::Stop) => Ok(()),
             None if self.refused.len() == count && self.refused.values().all(|refused| *refused) => Ok(()),
             None => Err(format!("given up for {cause:?}, though not all have refused: {:?}", self.refused)),
             Some(_) if self.hopeless.len() == count => {
@@ -204,6 +204,7 @@ impl TlsCause {
 fn alone(cause: Cause) -> Option<Duration> {
     match cause {
         Cause::Refused(_, Some(wait)) => Some(wait),
+        Cause::Notice(Recovery::Backoff(wait)) => Some(wait),
         Cause::Refused(429, None) | Cause::Closed(1008) => Some(Duration::from_secs(10)),
         _ => None,
     }

@@ -5,8 +5,8 @@ use super::super::venue::Snub;
 use everwire_core::transport::tls::TlsError;
 use everwire_core::ws::handshake::HandshakeError;
 use everwire_core::{
-    Error, GapCause, OnDisconnect, OwnedEvent, OwnedOutcome, Session, State, Step, SubscriptionState,
-    Timeout, Unanswered,
+    Error, GapCause, OnDisconnect, OwnedEvent, OwnedOutcome, Recovery, Session, State, Step,
+    SubscriptionState, Timeout, Unanswered,
 };
 use std::time::{Duration, Instant, SystemTime};
 
@@ -52,8 +52,8 @@ pub enum Saw {
     Granted { topic: String, after: u64 },
     /// This topic will not be in force, and the client is told so.
     Denied { topic: String },
-    /// This topic is in force no more. The client asked for that, or it is the venue's own doing.
-    Dropped { topic: String, asked: bool },
+    /// This topic is in force no more. The client asked for that `by` this request, or it is the venue's own doing.
+    Dropped { topic: String, by: Option<u64> },
     /// It sent a message that is not the answer to a request. One that is not `must` may be kept from the user: a duplicate.
     Sent { text: String, must: bool },
     /// It sent the answer to a request: nobody's message, unless nobody waits for it any more.
@@ -167,6 +167,11 @@ pub enum Told {
     Authenticated {
         epoch: u64,
     },
+    Notice {
+        epoch: u64,
+        text: String,
+        recovery: Option<Recovery>,
+    },
     Expired {
         id: u64,
     },
@@ -241,6 +246,8 @@ pub enum Cause {
     Protocol,
     /// TLS failed.
     Tls(TlsCause),
+    /// The venue asked for this in a notice.
+    Notice(Recovery),
     /// The venue refused the authentication.
     Authentication,
     /// Anything else.
@@ -331,6 +338,9 @@ impl From<&OwnedEvent> for Told {
                 cause: gap.cause.clone(),
             },
             OwnedEvent::Authenticated { epoch } => Self::Authenticated { epoch: epoch.as_u64() },
+            OwnedEvent::Notice { text, recovery, epoch } => {
+                Self::Notice { epoch: epoch.as_u64(), text: text.clone(), recovery: *recovery }
+            }
             OwnedEvent::Stale { subscription, step, .. } => {
                 Self::Stale { id: subscription.as_ref().map(|(id, _)| id.as_u64()), step: *step }
             }
@@ -379,6 +389,7 @@ impl From<&Error> for Cause {
             Error::Timeout(timeout) => Self::Timeout(*timeout),
             Error::Reconnect => Self::Reconnect,
             Error::Protocol(_) => Self::Protocol,
+            Error::Notice(notice) => Self::Notice(notice.recovery()),
             Error::Tls(error) => Self::Tls(error.into()),
             Error::Authentication(_) => Self::Authentication,
             _ => Self::Other,

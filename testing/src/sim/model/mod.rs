@@ -11,7 +11,9 @@ mod endpoints;
 mod fact;
 mod life;
 mod messages;
+mod notices;
 mod requests;
+mod resyncs;
 mod topics;
 
 pub(crate) use fact::CONNECTION;
@@ -23,7 +25,9 @@ use endpoints::Endpoints;
 use everwire_core::{State, Step};
 use life::Life;
 use messages::Messages;
+use notices::Notices;
 use requests::Requests;
+use resyncs::Resyncs;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -57,6 +61,8 @@ pub struct Terms {
     pub limited: Option<Duration>,
     /// The protocol answers heartbeats, which is to be done within this time.
     pub heartbeats: Option<Duration>,
+    /// The protocol knows notices of going down, and what they ask for.
+    pub heeds: bool,
     /// How far watches go, of which there are some; `None` if there are none.
     pub watch: Option<Step>,
     /// The network only delays: it loses nothing, and stalls nothing for longer than this. Whatever ends a connection is the venue's doing or
@@ -82,6 +88,7 @@ impl Default for Terms {
             tracked: false,
             limited: None,
             heartbeats: None,
+            heeds: false,
             watch: None,
             reliable: None,
             slack: Duration::from_secs(2),
@@ -94,7 +101,9 @@ impl Default for Terms {
 pub struct Model {
     common: Common,
     delivery: Delivery,
+    notices: Notices,
     topics: Topics,
+    resyncs: Resyncs,
     requests: Requests,
     messages: Messages,
     attempts: Attempts,
@@ -159,7 +168,9 @@ impl Model {
                 last: None,
             },
             delivery: Delivery::default(),
+            notices: Notices::default(),
             topics: Topics::default(),
+            resyncs: Resyncs::default(),
             requests: Requests::default(),
             messages: Messages::default(),
             attempts: Attempts::default(),
@@ -228,12 +239,26 @@ impl Model {
     }
 
     fn judge(&mut self, fact: &Fact) -> Verdict {
-        let Self { common, delivery, topics, requests, messages, attempts, endpoints, life, .. } = self;
+        let Self {
+            common,
+            delivery,
+            notices,
+            topics,
+            resyncs,
+            requests,
+            messages,
+            attempts,
+            endpoints,
+            life,
+            ..
+        } = self;
         common.see(fact)?;
         life.see(fact, common)?;
         messages.see(fact, common)?;
         delivery.see(fact, common)?;
+        notices.see(fact, common)?;
         topics.see(fact, common)?;
+        resyncs.see(fact, common)?;
         requests.see(fact, common)?;
         attempts.see(fact, common)?;
         endpoints.see(fact, attempts.is_spent(common), common)
@@ -264,7 +289,7 @@ impl Common {
                 }
                 match told {
                     Told::Online { epoch, conn: Some(conn), .. } => self.bind(*epoch, *conn)?,
-                    Told::Message { epoch, text, .. } => {
+                    Told::Message { epoch, text, .. } | Told::Notice { epoch, text, .. } => {
                         if let Some(conn) = connection_in(text) {
                             self.bind(*epoch, conn)?;
                         }

@@ -185,8 +185,8 @@ impl Topics {
             }
             Saw::Granted { topic, .. } => self.stands(conn, topic, Standing::Granted),
             Saw::Denied { topic } => self.stands(conn, topic, Standing::Denied),
-            Saw::Dropped { topic, asked } => {
-                self.stands(conn, topic, if *asked { Standing::Ended } else { Standing::Forgotten });
+            Saw::Dropped { topic, by } => {
+                self.stands(conn, topic, if by.is_some() { Standing::Ended } else { Standing::Forgotten });
             }
             Saw::Acked { topic, asked } => {
                 if let Some(entry) = self.asked.get_mut(&conn).and_then(|asks| asks.get_mut(topic)) {

@@ -83,9 +83,10 @@ impl Scenario {
         let net = network(&mut dice, length, &mut terms);
         let rules = Rules::new(&mut Dice::new(seed, 5), length, &mut terms);
         let config = configuration(&mut dice, &mut terms, &rules);
-        let plan = Plan {
+        let mut plan = Plan {
             pace: dice.time(millis(50), secs(8)),
             topics: dice.between(1, 8),
+            begins: None,
             pauses: dice.chance(400),
             reconnects: dice.chance(400),
             queue_timeout: terms.queue_timeout,
@@ -98,6 +99,12 @@ impl Scenario {
                 _ => None,
             },
         };
+        // Many topics, of which something is wrong with many at a time.
+        let mut many = Dice::new(seed, 7);
+        if (rules.tracked || rules.watch.is_some()) && many.chance(200) {
+            plan.topics = many.between(20, 60);
+            plan.begins = Some(plan.topics * 2);
+        }
         let mut place = Dice::new(seed, 6);
         let endpoints = if place.chance(250) { None } else { Some(Endpoints::new(&mut place)) };
         let provided = endpoints.is_none();

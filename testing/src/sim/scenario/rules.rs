@@ -3,7 +3,7 @@
 use super::super::dice::Dice;
 use super::super::model::Terms;
 use super::super::start;
-use super::super::venue::Venue;
+use super::super::venue::{MAINTENANCE, Venue, wish};
 use super::{millis, secs};
 use everwire_core::protocol::{Fault, Traffic};
 use everwire_core::{JsonRpc, Limit, Recovery, Sequence, SequenceRule, Step, Watch};
@@ -22,6 +22,9 @@ pub(super) struct Rules {
     heartbeats: Option<(Duration, Duration)>,
     /// The protocol says how messages are numbered.
     pub(super) tracked: bool,
+    /// Notices of going down come about this often, and the protocol knows them.
+    warns: Option<Duration>,
+    heeds: bool,
     /// The watch over the whole connection, and that over some of the topics.
     pub(super) watch: Option<Watch>,
     pub(super) topic_watch: Option<Watch>,
@@ -75,7 +78,21 @@ impl Rules {
             terms.watch.filter(|_| watched).map(|step| Watch::after(after).up_to(step))
         };
         let (watch, topic_watch) = (watch(500), watch(700));
-        Self { window, credits, margin, authentication, heartbeats, tracked, watch, topic_watch }
+        let warns = dice.chance(200).then(|| dice.time(secs(5), secs(60)));
+        let heeds = dice.chance(900);
+        terms.heeds = heeds;
+        Self {
+            window,
+            credits,
+            margin,
+            authentication,
+            heartbeats,
+            tracked,
+            warns,
+            heeds,
+            watch,
+            topic_watch,
+        }
     }
 
     /// How often the venue may ping: pongs go before everything else, and must leave something of the window to the rest.
@@ -96,6 +113,9 @@ impl Rules {
         }
         if self.authentication.is_some() {
             venue = venue.auth("auth", TOKEN);
+        }
+        if let Some(every) = self.warns {
+            venue = venue.warns(every);
         }
         if let Some((every, within)) = self.heartbeats {
             venue = venue.heartbeats(every, within);
@@ -133,6 +153,9 @@ impl Rules {
                     refused.then_some(Recovery::Reconnect)
                 });
             }
+        }
+        if self.heeds {
+            protocol = protocol.notice(MAINTENANCE, wish);
         }
         if self.heartbeats.is_some() {
             let asks = |params: &str| params.contains("test_request");

@@ -9,8 +9,10 @@ mod front;
 mod habits;
 mod market;
 mod rpc;
+mod warn;
 
 pub(in crate::sim) use rpc::{NO_CREDITS, answer};
+pub(in crate::sim) use warn::{MAINTENANCE, wish};
 
 pub use front::{Front, Snub};
 pub use habits::{CLOSE_CODES, NO_SUCH};
@@ -83,6 +85,7 @@ enum Task {
     Freeze(u64),
     Leave(u64),
     Notice(u64),
+    Warn(u64),
     Ping(u64),
     Ask(u64),
     Heartbeat(u64),
@@ -248,6 +251,7 @@ impl Venue {
             (self.habits.drops, Task::Drop(conn)),
             (self.habits.freezes, Task::Freeze(conn)),
             (self.habits.notices, Task::Notice(conn)),
+            (self.habits.warns, Task::Warn(conn)),
             (self.habits.asks, Task::Ask(conn)),
             (self.habits.pings, Task::Ping(conn)),
         ] {
@@ -339,7 +343,7 @@ impl Venue {
                 && let Some(open) = self.conns.get_mut(&conn)
             {
                 open.topics.remove(topic);
-                self.saw(conn, Saw::Dropped { topic: topic.to_owned(), asked: false });
+                self.saw(conn, Saw::Dropped { topic: topic.to_owned(), by: None });
             }
         }
         if self.chance(self.habits.silences) {
@@ -395,6 +399,7 @@ impl Venue {
                 self.tell(conn, text, true);
                 self.again(conn, self.habits.notices, Task::Notice(conn));
             }
+            Task::Warn(conn) => self.warn(conn),
             Task::Ping(conn) => {
                 let n = self.count(conn);
                 if self.speaker(conn).is_some() {

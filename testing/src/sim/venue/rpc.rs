@@ -194,7 +194,7 @@ impl Venue {
             if open.topics.remove(&topic).is_some() {
                 ended.push(topic.clone());
             }
-            self.saw(conn, Saw::Dropped { topic, asked: true });
+            self.saw(conn, Saw::Dropped { topic, by: Some(id) });
         }
         result(id, &json!(ended))
     }

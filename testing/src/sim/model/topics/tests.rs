@@ -26,7 +26,7 @@ fn denied(conn: u64, topic: &str) -> Fact {
 }
 
 fn dropped(conn: u64, topic: &str) -> Fact {
-    venue(conn, Saw::Dropped { topic: topic.to_owned(), asked: true })
+    venue(conn, Saw::Dropped { topic: topic.to_owned(), by: Some(1) })
 }
 
 /// Confirmed, by what had arrived as fact number `asked`.
