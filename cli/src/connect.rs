@@ -57,7 +57,7 @@ async fn session(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
                 match &event {
                     OwnedEvent::Online { .. } => online = true,
                     OwnedEvent::Lost { .. } => online = false,
-                    OwnedEvent::Closed { error: Some(_) } => code = ExitCode::FAILURE,
+                    OwnedEvent::Closed { error: Some(_), .. } => code = ExitCode::FAILURE,
                     _ => {}
                 }
                 show(&event)?;
@@ -141,8 +141,13 @@ fn show(event: &OwnedEvent) -> io::Result<()> {
         OwnedEvent::AttemptFailed { failures, error, .. } => {
             note(&format!("attempt failed, {failures} in a row: {}", error.explain()));
         }
-        OwnedEvent::Closed { error: None } => note("closed"),
-        OwnedEvent::Closed { error: Some(error) } => note(&format!("closed: {error}")),
+        OwnedEvent::Closed { error, unsent } => {
+            let why = error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
+            match unsent.count() {
+                0 => note(&format!("closed{why}")),
+                count => note(&format!("closed{why}; {count} messages not sent")),
+            }
+        }
         other => note(&format!("{other:?}")),
     }
     Ok(())

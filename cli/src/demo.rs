@@ -135,7 +135,7 @@ fn count(event: &OwnedEvent, ids: &[SubscriptionId], tally: &mut Tally) {
         OwnedEvent::Online { resumed: false, .. } => tally.first_online += 1,
         OwnedEvent::Online { resumed: true, .. } => tally.reconnects += 1,
         OwnedEvent::Lost { .. } => tally.lost += 1,
-        OwnedEvent::Closed { error } => tally.over = error.is_none(),
+        OwnedEvent::Closed { error, .. } => tally.over = error.is_none(),
         OwnedEvent::Gap(gap) => {
             tally.gaps += 1;
             for at in gap.topics.iter().filter_map(|(id, _)| index(id)) {
@@ -189,8 +189,10 @@ fn show(event: &OwnedEvent, ids: &[SubscriptionId], screen: &Screen) {
             let what = format!("{length} ms in which messages may be missing: {}", topics.join(", "));
             screen.line(Colour::Bad, "gap", &what);
         }
-        OwnedEvent::Closed { error: None } => screen.line(Colour::Plain, "closed", "as asked"),
-        OwnedEvent::Closed { error: Some(error) } => screen.line(Colour::Bad, "closed", &error.to_string()),
+        OwnedEvent::Closed { error: None, .. } => screen.line(Colour::Plain, "closed", "as asked"),
+        OwnedEvent::Closed { error: Some(error), .. } => {
+            screen.line(Colour::Bad, "closed", &error.to_string());
+        }
         other => screen.line(Colour::Dim, "event", &format!("{other:?}")),
     }
 }

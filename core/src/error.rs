@@ -31,11 +31,13 @@ pub enum Error {
     Resolve(ResolveError),
     /// TCP could not connect.
     Connect {
-        /// The address that was tried last.
+        /// The address that failed last; one that this machine has no way to only if there was no other.
         addr: SocketAddr,
         /// What the operating system said.
         cause: Disconnect,
     },
+    /// The user's connector opened no stream.
+    Open(Disconnect),
     /// TLS failed.
     #[cfg(feature = "tls")]
     Tls(TlsError),
@@ -359,6 +361,7 @@ impl fmt::Display for Error {
             Self::Endpoint(error) => write!(f, "the provider's endpoint cannot be used: {error}"),
             Self::Resolve(error) => write!(f, "the host name could not be resolved: {}", error.message),
             Self::Connect { addr, cause } => write!(f, "could not connect to {addr}: {cause}"),
+            Self::Open(cause) => write!(f, "the connector opened no stream: {cause}"),
             #[cfg(feature = "tls")]
             Self::Tls(error) => write!(f, "TLS: {error}"),
             Self::TlsNotBuilt => f.write_str("the URL is wss://, but this build has no TLS"),

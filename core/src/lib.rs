@@ -1,8 +1,9 @@
 //! A WebSocket client that stays connected, as a pure state machine.
 //!
 //! A [`Session`] takes bytes and the time, and says what to do next. It opens no socket, reads no clock and starts no thread: a
-//! driver does that, in a loop that is the same for every runtime. `everwire-tokio` is such a driver; this page is for those who
-//! write their own, put the session into an event loop that they have, simulate it, or test it.
+//! [driver] does that, in a loop that is the same for every runtime. `everwire-tokio`, `everwire-smol` and `everwire-blocking` have
+//! one ready. This page is for those who write their own, put the session into an event loop that they have, simulate it, or
+//! test it.
 //!
 //! # The loop
 //!
@@ -57,6 +58,7 @@
 //!         }
 //!         // Only with a host name that is not an address, or without a fixed endpoint.
 //!         Output::Resolve(_) | Output::Provide(_) => unreachable!(),
+//!         Output::Open(_) => unreachable!(), // With `Config::transport` alone.
 //!         Output::Closed => break,
 //!     }
 //! }
@@ -113,6 +115,7 @@
 //! - `tls-aws-lc-rs`: aws-lc-rs in the place of ring.
 
 mod clock;
+pub mod driver;
 mod error;
 pub mod handle;
 mod message;
@@ -126,7 +129,7 @@ pub use error::{
     Category, Closed, Disconnect, Error, Explanation, Notice, ProviderError, Recovery, Refusal, ResolveError,
     Timeout,
 };
-pub use handle::{Client, Events, RequestError, ResponseFuture, TimedOut};
+pub use handle::{Client, Events, IntoBlocking, RequestError, ResponseFuture, TimedOut};
 pub use message::{Message, NotData};
 pub use protocol::{JsonRpc, Plain, Protocol, Request, Topic};
 pub use session::*;

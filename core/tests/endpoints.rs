@@ -173,7 +173,7 @@ fn attempts_are_counted_over_all_endpoints_and_the_end_is_told_once() {
         })
         .collect();
     assert_eq!((told.len(), failures), (5, vec![1, 2, 3, 4]));
-    let Some(OwnedEvent::Closed { error: Some(Error::Connect { addr, cause }) }) = told.last() else {
+    let Some(OwnedEvent::Closed { error: Some(Error::Connect { addr, cause }), .. }) = told.last() else {
         panic!("{told:?}")
     };
     assert_eq!((addr.port(), &*cause.to_string()), (9, "no route 4"));
@@ -209,7 +209,7 @@ fn being_online_starts_the_count_again() {
     let [
         OwnedEvent::AttemptFailed { failures: 1, .. },
         OwnedEvent::AttemptFailed { failures: 2, retry_at: None, .. },
-        OwnedEvent::Closed { error: Some(_) },
+        OwnedEvent::Closed { error: Some(_), .. },
     ] = &told[..]
     else {
         panic!("{told:?}")
@@ -235,7 +235,7 @@ fn without_reconnect_the_first_loss_is_the_end() {
     let told = h.told();
     let [
         OwnedEvent::Lost { error: Error::Disconnected(Disconnect::Eof), retry_at: None, .. },
-        OwnedEvent::Closed { error: Some(Error::Disconnected(Disconnect::Eof)) },
+        OwnedEvent::Closed { error: Some(Error::Disconnected(Disconnect::Eof)), .. },
     ] = &told[..]
     else {
         panic!("{told:?}")
@@ -414,7 +414,7 @@ fn what_one_refuses_for_good_another_may_grant() {
         h.next_conn();
     }
     refuse(&mut h, 2, "404 Not Found");
-    assert!(matches!(&h.told()[..], [.., OwnedEvent::Closed { error: Some(Error::Handshake(_)) }]));
+    assert!(matches!(&h.told()[..], [.., OwnedEvent::Closed { error: Some(Error::Handshake(_)), .. }]));
     // One that failed otherwise between may be tried again.
     let mut h = Harness::new(three());
     h.run();
@@ -446,4 +446,36 @@ fn a_host_that_is_to_be_left_alone_is_passed_over() {
     h.connect(0);
     h.feed_silently(0, b"HTTP/1.1 429 Slow down\r\nRetry-After: 600\r\nContent-Length: 0\r\n\r\n");
     assert!(retry_in(&h).unwrap() >= secs(600));
+}
+
+#[test]
+fn if_all_are_to_be_left_alone_the_first_that_may_be_asked_again_is() {
+    let mut h = Harness::new(three());
+    for (conn, seconds) in [600, 20, 300].into_iter().enumerate() {
+        h.next_conn();
+        h.connect(conn);
+        let answer = format!("HTTP/1.1 429 Slow down\r\nRetry-After: {seconds}\r\nContent-Length: 0\r\n\r\n");
+        h.feed_silently(conn, answer.as_bytes());
+    }
+    assert_eq!(ports(&h), [9, 10, 11]);
+    let now = h.now;
+    h.next_conn();
+    assert_eq!(ports(&h)[3..], [10]);
+    assert!((secs(19)..secs(21)).contains(&(h.now - now)), "{:?}", h.now - now);
+}
+
+#[test]
+fn what_served_before_has_not_refused_for_good() {
+    let mut h = Harness::new(three());
+    h.run();
+    h.open(0);
+    h.eof(0);
+    let conn = h.next_conn();
+    refuse(&mut h, conn, "401 Unauthorized");
+    for _ in 0..6 {
+        let conn = h.next_conn();
+        refuse(&mut h, conn, "404 Not Found");
+        assert!(retry_in(&h).is_some());
+    }
+    assert_eq!(ports(&h), [9, 9, 10, 11, 9, 10, 11, 9]);
 }

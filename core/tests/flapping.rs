@@ -7,7 +7,7 @@ mod common;
 use common::*;
 use everwire_core::{
     Config, Disconnect, Endpoint, Error, Output, OwnedEvent, Policy, ProviderError, Recovery, ResolveError,
-    State, SubscribeOptions,
+    State, SubscribeOptions, Timeout,
 };
 use std::io;
 use std::time::{Duration, Instant};
@@ -443,20 +443,28 @@ fn unknown_errors_of_the_network_are_tried_again() {
 #[test]
 fn bytes_that_wait_on_a_connection_that_was_left_or_is_not_open_are_no_endless_loop() {
     ends(|| {
-        // The close frame of a connection that was left is not taken, and the time for writing is over before that for closing.
-        let mut h = Harness::online(config().write_timeout(secs(6)).close_timeout(secs(10)));
-        h.s.reconnect(h.now);
-        h.advance(secs(9));
-        assert!(!h.conns[0].dropped);
-        h.advance(secs(1));
-        assert!(h.conns[0].dropped);
+        // The close frame of a connection that was left is not taken, and the time for writing is over before that for closing. A fault is
+        // answered with such a frame.
+        let reconnect = |h: &mut Harness| h.s.reconnect(h.now);
+        let fault = |h: &mut Harness| _ = h.feed_silently(0, &frame(0x83, b"reserved"));
+        for leave in [reconnect as fn(&mut Harness), fault] {
+            let config = config().write_timeout(secs(6)).close_timeout(secs(10)).backoff(secs(60), secs(60));
+            let mut h = Harness::online(config);
+            leave(&mut h);
+            h.advance(secs(10) - millis(1));
+            assert!(!h.conns[0].dropped);
+            h.advance(millis(1));
+            assert!(h.conns[0].dropped);
+        }
         // The request is not taken.
         let mut h = Harness::new(config().write_timeout(secs(1)).handshake_timeout(secs(5)));
         h.run();
         h.s.handle_connected(h.conns[0].id, h.now);
+        assert_eq!(h.run(), Stop::Wait(Some(h.now + secs(5))));
         h.advance(millis(4999));
         assert_eq!((h.s.state(), h.events.len()), (State::Connecting, 0));
         h.advance(millis(1));
-        assert_eq!(h.events.len(), 1);
+        let [OwnedEvent::AttemptFailed { error, .. }] = &h.told()[..] else { panic!("{:?}", h.events) };
+        assert_eq!(*error, Error::Timeout(Timeout::Handshake));
     });
 }

@@ -29,7 +29,7 @@ fn after_close(config: Config, code: u16) -> Option<Duration> {
     match delay {
         Some(_) => assert_eq!((told.len(), h.s.state()), (1, State::Backoff)),
         None => {
-            let [_, OwnedEvent::Closed { error: Some(Error::Closed(end)) }] = &told[..] else {
+            let [_, OwnedEvent::Closed { error: Some(Error::Closed(end)), .. }] = &told[..] else {
                 panic!("{told:?}")
             };
             assert_eq!(end, closed);
@@ -415,7 +415,7 @@ fn brief(told: &[OwnedEvent]) -> (Vec<&'static str>, Option<Error>) {
             left = Some(error.clone());
             "lost"
         }
-        OwnedEvent::Closed { error } => {
+        OwnedEvent::Closed { error, .. } => {
             assert_eq!(*error, left, "why it ended is why it left");
             "closed"
         }

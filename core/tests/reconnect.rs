@@ -89,7 +89,7 @@ fn gives_up_after_so_many_attempts_in_a_row() {
             h.next_conn();
         } else {
             assert!(
-                matches!(told[1..], [OwnedEvent::Closed { error: Some(Error::Connect { .. }) }]),
+                matches!(told[1..], [OwnedEvent::Closed { error: Some(Error::Connect { .. }), .. }]),
                 "{told:?}"
             );
         }
@@ -262,7 +262,7 @@ fn a_close_that_is_not_answered() {
         h.advance(millis(4999));
         assert_eq!(h.s.state(), State::Closing);
         h.advance(millis(1));
-        assert!(matches!(h.told()[..], [OwnedEvent::Closed { error: None }]));
+        assert!(matches!(h.told()[..], [OwnedEvent::Closed { error: None, .. }]));
         assert_eq!(h.run(), Stop::Closed);
         assert!(h.conns[0].dropped);
     });
@@ -270,7 +270,8 @@ fn a_close_that_is_not_answered() {
 
 #[test]
 fn addresses_are_tried_in_turn() {
-    let mut h = Harness::new(Config::new("ws://example.com/").unwrap().connect_timeout(secs(9)));
+    let mut h =
+        Harness::new(Config::new("ws://example.com/").unwrap().connect_timeout(secs(9)).race_delay(None));
     h.run();
     let Some(Output::Resolve(id)) = h.asked.pop() else { panic!("a name is resolved") };
     assert_eq!(h.s.host(id), Some(("example.com", 80)));
@@ -463,7 +464,7 @@ fn close_in_every_state() {
             matches!(&told[0], OwnedEvent::Response { id, outcome } if *id == asked && *outcome == want),
             "{told:?}"
         );
-        assert!(matches!(told.last(), Some(OwnedEvent::Closed { error: None })));
+        assert!(matches!(told.last(), Some(OwnedEvent::Closed { error: None, .. })));
         assert_eq!(told.len(), if stage >= 4 { 3 } else { 2 }, "{told:?}");
         assert!(matches!(stage, 0 | 3 | 4 | 5) || h.conns[0].dropped, "stage {stage}");
         assert_eq!(h.s.send(Message::Text("x"), SendOptions::default(), h.now), Err(SendError::Closed));

@@ -395,8 +395,8 @@ fn a_quiet_market_with_answered_probes_never_reconnects() {
     assert_eq!(told.len(), 4, "each step once: {told:?}");
 }
 
-#[test]
-fn a_process_that_slept_finds_its_connection_alive() {
+/// A session with pings, heartbeats, and watches over its topic and over all that end the connection.
+fn watched_in_every_way() -> Harness {
     let protocol = JsonRpc::new().heartbeat("beat", None).unwrap();
     let config = config().protocol(protocol).heartbeat_interval(secs(10)).heartbeat_timeout(secs(4));
     let watch = Watch::after(secs(30)).up_to(Step::Reconnect);
@@ -405,6 +405,12 @@ fn a_process_that_slept_finds_its_connection_alive() {
     h.run();
     h.flush(0);
     confirm(&mut h, 0, 0);
+    h
+}
+
+#[test]
+fn a_process_that_slept_finds_its_connection_alive() {
+    let mut h = watched_in_every_way();
     // With a ping, a heartbeat and bytes to be written on their way.
     for asleep in [secs(19), secs(21), secs(3600), secs(86_400)] {
         h.s.send(Message::Text("x"), SendOptions::default(), h.now).unwrap();
@@ -430,14 +436,7 @@ fn a_process_that_slept_finds_its_connection_alive() {
 
 #[test]
 fn a_clock_that_goes_back_is_harmless() {
-    let protocol = JsonRpc::new().heartbeat("beat", None).unwrap();
-    let config = config().protocol(protocol).heartbeat_interval(secs(10)).heartbeat_timeout(secs(4));
-    let watch = Watch::after(secs(30)).up_to(Step::Reconnect);
-    let mut h = Harness::online(config.ping_interval(secs(20)).pong_timeout(secs(10)).data_watch(watch));
-    h.s.subscribe("a", watched(watch), h.now);
-    h.run();
-    h.flush(0);
-    confirm(&mut h, 0, 0);
+    let mut h = watched_in_every_way();
     for n in 0..50 {
         advance_answered(&mut h, 0, secs(20));
         h.feed(0, &notification("a", n));
@@ -517,39 +516,4 @@ fn watches_do_not_outlive_the_users_close() {
         h.advance(millis(1));
         assert_eq!(brief(&mut h), ["closed None"]);
     });
-}
-
-#[test]
-fn an_answer_that_was_not_read_while_the_user_was_busy_counts() {
-    let mut h = Harness::online(config().ping_interval(secs(20)).pong_timeout(secs(10)));
-    h.advance(secs(20));
-    h.flush(0);
-    let ping = h.frames(0).pop().expect("a ping");
-    assert_eq!(ping.0, FIN | PING);
-    // A message comes before the pong, and the user looks at it until the pong is overdue. Nothing is read meanwhile.
-    h.takes = false;
-    assert_eq!(h.feed_silently(0, &text("slow")), text("slow").len());
-    h.now += secs(12);
-    h.s.handle_timeout(h.now);
-    assert_eq!(h.run(), Stop::Event);
-    assert_eq!(h.feed_silently(0, &frame(FIN | PONG, &ping.1)), 0);
-    h.takes = true;
-    let stop = h.run();
-    assert!(matches!(stop, Stop::Wait(Some(at)) if at == h.now + millis(1)), "{stop:?}");
-    h.feed(0, &frame(FIN | PONG, &ping.1));
-    h.advance(secs(1));
-    assert!(matches!(&h.told()[..], [OwnedEvent::Message { .. }, OwnedEvent::Pong { .. }]));
-    // If none had come, it would have been dead now.
-    h.advance(secs(7));
-    h.flush(0);
-    assert_eq!(h.frames(0).pop().expect("a ping").0, FIN | PING);
-    h.takes = false;
-    h.feed_silently(0, &text("slow"));
-    h.now += secs(12);
-    h.run();
-    h.takes = true;
-    h.run();
-    h.advance(millis(1));
-    let told = h.told();
-    assert!(matches!(&told[..], [OwnedEvent::Message { .. }, OwnedEvent::Lost { .. }]), "{told:?}");
 }

@@ -40,8 +40,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                 println!("missed perhaps {:?} of {} topics", gap.until - gap.since, gap.topics.len());
             }
             Event::Lost { error, .. } => println!("lost: {error}"),
-            Event::Closed { error: None } => println!("closed"),
-            Event::Closed { error: Some(error) } => return Err(error.explain().to_string().into()),
+            Event::Closed { error: None, .. } => println!("closed"),
+            Event::Closed { error: Some(error), .. } => return Err(error.explain().to_string().into()),
             _ => {}
         }
     }

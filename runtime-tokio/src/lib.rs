@@ -1,11 +1,12 @@
 //! Drives an Everwire WebSocket session on tokio.
 
-mod driver;
+mod runtime;
 
-pub use driver::Driver;
 pub use everwire_core::*;
+pub use runtime::{Duplex, Stream, Tokio};
 
-use everwire_core::handle::EventSender;
+/// Runs a session within the task that asks it for events: see [`everwire_core::driver::Driver`]. It must be used within a tokio runtime.
+pub type Driver = driver::Driver<Tokio>;
 
 /// A session that a task of its own keeps alive, whatever the user does: a handle to act on it, and its events.
 ///
@@ -31,23 +32,9 @@ pub fn connect(config: Config) -> Result<(Client, Events), ConfigError> {
 /// # Panics
 /// Outside of a tokio runtime.
 pub fn spawn(driver: Driver) -> (Client, Events) {
-    let (client, events, sender) = Client::spawned(driver.shared.clone());
-    tokio::spawn(run(driver, sender));
+    let (client, events, running) = driver.background();
+    tokio::spawn(running);
     (client, events)
-}
-
-async fn run(mut driver: Driver, mut events: EventSender) {
-    while let Some(event) = driver.next().await {
-        if events.is_closed() {
-            continue;
-        }
-        let event = event.to_owned();
-        tokio::select! {
-            biased;
-            () = events.send(event, tokio::task::yield_now) => {}
-            () = driver.keep_going() => {}
-        }
-    }
 }
 
 // The README's examples are compiled as tests.

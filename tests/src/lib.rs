@@ -1,10 +1,21 @@
-//! What the tests over sockets share: bounded waits, and ways to get at events.
+//! What the tests over sockets share: the runtimes that they run under, bounded waits, and ways to get at events.
 
+mod log;
+mod runtime;
+mod scene;
+
+pub use log::{describe, no_messages};
+pub use runtime::{AsyncStd, Blocking, Inline, Runtime, Smol, SmolThread, Tokio, TokioThread};
+pub use scene::{Driver, Runs, Scene, Source, Tape, assert_same, run};
+
+use everwire_core::transport::tls::TlsConfig;
+use everwire_core::{Config, Epoch, Error, OwnedEvent};
 use everwire_testing::MockServer;
-use everwire_tokio::transport::tls::TlsConfig;
-use everwire_tokio::{Config, Driver, Epoch, Error, Events, OwnedEvent};
-use std::future::Future;
-use std::time::Duration;
+use smol::Timer;
+use smol::future::{or, poll_once, yield_now};
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::time::{Duration, Instant};
 
 /// Longer than anything takes that happens at all.
 pub const SOON: Duration = Duration::from_secs(20);
@@ -14,9 +25,50 @@ pub const SOON: Duration = Duration::from_secs(20);
 /// # Panics
 /// If it takes longer; `what` says what was waited for.
 pub async fn bounded<F: Future>(what: &str, future: F) -> F::Output {
-    match tokio::time::timeout(SOON, future).await {
+    match timeout(SOON, future).await {
         Ok(value) => value,
         Err(_) => panic!("waited {SOON:?} in vain for {what}"),
+    }
+}
+
+/// A `timeout` did.
+#[derive(Debug)]
+pub struct Elapsed;
+
+impl fmt::Display for Elapsed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("it took too long")
+    }
+}
+
+impl std::error::Error for Elapsed {}
+
+/// Awaits `future` for so long, under any runtime: the timer's thread is its own.
+///
+/// # Errors
+/// It took longer, and was dropped.
+pub async fn timeout<F: Future>(time: Duration, future: F) -> Result<F::Output, Elapsed> {
+    or(async { Ok(future.await) }, async {
+        Timer::after(time).await;
+        Err(Elapsed)
+    })
+    .await
+}
+
+/// Sleeps, under any runtime.
+pub async fn sleep(time: Duration) {
+    Timer::after(time).await;
+}
+
+/// Waits until `is` holds, for what nobody tells.
+///
+/// # Panics
+/// If it does not come to hold.
+pub async fn holds(what: &str, mut is: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is() {
+        assert!(begun.elapsed() < SOON, "waited {SOON:?} in vain for {what}");
+        sleep(Duration::from_millis(1)).await;
     }
 }
 
@@ -48,8 +100,8 @@ pub fn config_for(server: &MockServer) -> Config {
 ///
 /// # Panics
 /// If none comes, or the session is over.
-pub async fn next(events: &mut Events) -> OwnedEvent {
-    bounded("an event", events.next()).await.expect("the session is not over yet")
+pub async fn next(events: &mut impl Source) -> OwnedEvent {
+    bounded("an event", poll_fn(|cx| events.poll_event(cx))).await.expect("the session is not over yet")
 }
 
 /// Takes events until `pick` finds what it wants; gives that, and all the events before it.
@@ -57,14 +109,13 @@ pub async fn next(events: &mut Events) -> OwnedEvent {
 /// # Panics
 /// If it does not come; says what came instead.
 pub async fn until<T>(
-    events: &mut Events,
+    events: &mut impl Source,
     what: &str,
     mut pick: impl FnMut(&OwnedEvent) -> Option<T>,
 ) -> (T, Vec<OwnedEvent>) {
     let mut before = Vec::new();
     loop {
-        let event = tokio::time::timeout(SOON, events.next()).await;
-        let event = match event {
+        let event = match timeout(SOON, poll_fn(|cx| events.poll_event(cx))).await {
             Ok(Some(event)) => event,
             Ok(None) => panic!("the session ended before {what}; before that: {:?}", names(&before)),
             Err(_) => panic!("waited {SOON:?} in vain for {what}; instead: {:?}", names(&before)),
@@ -80,7 +131,7 @@ pub async fn until<T>(
 ///
 /// # Panics
 /// If it does not come online.
-pub async fn online(events: &mut Events) -> Epoch {
+pub async fn online(events: &mut impl Source) -> Epoch {
     let online = |event: &OwnedEvent| match event {
         OwnedEvent::Online { epoch, .. } => Some(*epoch),
         _ => None,
@@ -92,7 +143,7 @@ pub async fn online(events: &mut Events) -> Epoch {
 ///
 /// # Panics
 /// If none is.
-pub async fn lost(events: &mut Events) -> Error {
+pub async fn lost(events: &mut impl Source) -> Error {
     let lost = |event: &OwnedEvent| match event {
         OwnedEvent::Lost { error, .. } => Some(error.clone()),
         _ => None,
@@ -104,7 +155,7 @@ pub async fn lost(events: &mut Events) -> Error {
 ///
 /// # Panics
 /// If none comes.
-pub async fn message(events: &mut Events) -> everwire_testing::Message {
+pub async fn message(events: &mut impl Source) -> everwire_testing::Message {
     let message = |event: &OwnedEvent| match event {
         OwnedEvent::Message { message, .. } => Some(message.clone()),
         _ => None,
@@ -116,31 +167,66 @@ pub async fn message(events: &mut Events) -> everwire_testing::Message {
 ///
 /// # Panics
 /// If it does not end, or does not say so exactly once, at the end.
-pub async fn closed(events: &mut Events) -> Option<Error> {
+pub async fn closed(events: &mut impl Source) -> Option<Error> {
     let closed = |event: &OwnedEvent| match event {
-        OwnedEvent::Closed { error } => Some(error.clone()),
+        OwnedEvent::Closed { error, .. } => Some(error.clone()),
         _ => None,
     };
     let (error, _) = until(events, "Closed", closed).await;
-    let after = bounded("the end of the events", events.next()).await;
+    let after = bounded("the end of the events", poll_fn(|cx| events.poll_event(cx))).await;
     assert!(after.is_none(), "nothing follows Closed, but {after:?} did");
     error
+}
+
+/// The next event of an inline driver, for a test that does nothing else meanwhile.
+///
+/// # Panics
+/// If none comes, or the session is over.
+pub async fn next_inline(driver: &mut impl Inline) -> OwnedEvent {
+    let event = bounded("an event", driver.wait(|event| event.to_owned())).await;
+    event.expect("the session is not over yet")
 }
 
 /// Runs the driver while `future` runs; gives the events that came meanwhile.
 ///
 /// # Panics
 /// If the session ends, or the future takes too long.
-pub async fn driving<F: Future>(driver: &mut Driver, what: &str, future: F) -> (F::Output, Vec<OwnedEvent>) {
+pub async fn driving<F: Future>(
+    driver: &mut impl Inline,
+    what: &str,
+    future: F,
+) -> (F::Output, Vec<OwnedEvent>) {
     let mut came = Vec::new();
-    let mut future = std::pin::pin!(bounded(what, future));
-    loop {
-        tokio::select! {
-            biased;
-            output = &mut future => return (output, came),
-            event = driver.next() => came.push(event.expect("the session is not over yet").to_owned()),
+    let run = async {
+        loop {
+            let event = driver.next(|event| event.to_owned()).await;
+            came.push(event.expect("the session is not over yet"));
         }
-    }
+    };
+    let output = or(bounded(what, future), run).await;
+    (output, came)
+}
+
+/// Runs the driver until `is` holds, and looks each time that the driver waits; gives the events that came meanwhile.
+///
+/// # Panics
+/// If it does not come to hold.
+pub async fn drive_until(
+    driver: &mut impl Inline,
+    what: &str,
+    mut is: impl FnMut() -> bool,
+) -> Vec<OwnedEvent> {
+    let mut came = Vec::new();
+    let run = async {
+        while !is() {
+            match poll_once(driver.next(|event| event.to_owned())).await {
+                Some(event) => came.push(event.expect("the session is not over yet")),
+                None => yield_now().await,
+            }
+        }
+    };
+    bounded(what, run).await;
+    came
 }
 
 /// The kinds of these events, runs of messages as one.

@@ -57,6 +57,7 @@ impl Error {
             Self::Provider(_) | Self::Endpoint(_) => Category::Application,
             Self::Resolve(_)
             | Self::Connect { .. }
+            | Self::Open(_)
             | Self::Disconnected(_)
             | Self::Renewed
             | Self::Reconnect => Category::Connection,
@@ -155,6 +156,7 @@ mod tests {
             Error::Provider(_) | Error::Endpoint(_) => "application",
             Error::Resolve(_)
             | Error::Connect { .. }
+            | Error::Open(_)
             | Error::Disconnected(_)
             | Error::Renewed
             | Error::Reconnect => "connection",

@@ -1,9 +1,8 @@
 //! Errors in words: what happened, why it mostly does, what to do.
 
-use super::{Disconnect, Error, Recovery, Timeout};
+use super::{Category, Disconnect, Error, Recovery, Timeout};
 #[cfg(feature = "tls")]
 use crate::transport::tls::TlsError;
-use crate::ws::ProtocolError;
 use crate::ws::handshake::HandshakeError;
 use std::fmt;
 
@@ -62,6 +61,11 @@ impl Error {
                 advice: "Check that the server runs, the port, and firewalls between",
                 link: link!("connect"),
             },
+            Self::Open(_) => Words {
+                cause: "what the connector opens is not there, or the driver has no connector",
+                advice: "Check what the connector opens, and that the driver was given one",
+                link: link!("open"),
+            },
             #[cfg(feature = "tls")]
             Self::Tls(error) => tls(error),
             Self::TlsNotBuilt => Words {
@@ -80,8 +84,8 @@ impl Error {
                 advice: "Mend the header that is named above",
                 link: link!("handshake"),
             },
-            Self::Protocol(error) => protocol(error),
-            Self::Closed(closed) => close(closed.code.into()),
+            Self::Protocol(_) => protocol(self.category()),
+            Self::Closed(_) => close(self.category()),
             Self::Disconnected(Disconnect::Eof) => Words {
                 cause: "the server's process ended, or a proxy closed an idle connection",
                 advice: "Nothing: the session connects again. If it is regular, ping more often (Config::ping_interval)",
@@ -129,6 +133,9 @@ impl Error {
     }
 }
 
+/// Advice where the server does not like who asks.
+const FRESH_CREDENTIALS: &str = "Check the credentials; use a provider (Config::provided) if they expire";
+
 /// What an explanation says besides what happened.
 struct Words {
     cause: &'static str,
@@ -171,7 +178,7 @@ fn handshake(error: &HandshakeError) -> Words {
         HandshakeError::Refused(refused) => match refused.status {
             401 | 403 | 407 => Words {
                 cause: "the credentials are missing, wrong or expired, or the server does not admit this address or origin",
-                advice: "Check the credentials; use a provider (Config::provided) if they expire",
+                advice: FRESH_CREDENTIALS,
                 link: link!("authentication"),
             },
             429 => Words {
@@ -230,11 +237,9 @@ fn handshake(error: &HandshakeError) -> Words {
     }
 }
 
-fn protocol(error: &ProtocolError) -> Words {
-    match error {
-        ProtocolError::FrameTooLarge { .. }
-        | ProtocolError::MessageTooLarge { .. }
-        | ProtocolError::TooManyFragments { .. } => Words {
+fn protocol(category: Category) -> Words {
+    match category {
+        Category::Capacity => Words {
             cause: "the server sends longer messages than the configuration admits",
             advice: "Raise the limit in Config::limits, or take long messages in parts (Limits::chunk)",
             link: link!("capacity"),
@@ -247,24 +252,25 @@ fn protocol(error: &ProtocolError) -> Words {
     }
 }
 
-fn close(code: u16) -> Words {
-    match code {
-        1008 => Words {
+/// By what the code is about: [`Error::category`] knows the codes.
+fn close(category: Category) -> Words {
+    match category {
+        Category::Rate => Words {
             cause: "more was sent than the server allows, or it does not accept the credentials",
             advice: "Nothing now: the session waits. Set the protocol's limits, or check the credentials; the reason may tell which",
             link: link!("rate"),
         },
-        3000 | 3003 => Words {
+        Category::Authentication => Words {
             cause: "the credentials are missing, wrong or expired",
-            advice: "Check the credentials; use a provider (Config::provided) if they expire",
+            advice: FRESH_CREDENTIALS,
             link: link!("authentication"),
         },
-        1002 | 1003 | 1007 | 1009 | 1010 => Words {
+        Category::Protocol | Category::Capacity => Words {
             cause: "the server did not understand, or did not want, what was sent",
             advice: "Check the messages that are sent, their kind (text or binary) and their size",
             link: link!("closed"),
         },
-        1011 | 3001..=4999 => Words {
+        Category::Application => Words {
             cause: "the server's own reason, or a fault in it",
             advice: "Look the code and the reason up in the server's documentation",
             link: link!("closed"),

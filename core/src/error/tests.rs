@@ -13,6 +13,7 @@ pub(crate) fn every() -> Vec<Error> {
         Error::Endpoint(ConfigError::Header(header_error())),
         Error::Resolve(ResolveError { message: "no such name".into() }),
         Error::Connect { addr: ([127, 0, 0, 1], 80).into(), cause: io.clone() },
+        Error::Open(io.clone()),
         Error::TlsNotBuilt,
         refused(404, None),
         refused(401, None),
@@ -98,17 +99,18 @@ fn number(error: &Error) -> usize {
         Error::Authentication(_) => 19,
         Error::Notice(_) => 20,
         Error::Reconnect => 21,
-        Error::Endpoint(_) => 22,
-        Error::Expired => 23,
-        Error::Renewed => 24,
-        Error::Timeout(Timeout::Greeting) => 25,
+        Error::Open(_) => 22,
+        Error::Endpoint(_) => 23,
+        Error::Expired => 24,
+        Error::Renewed => 25,
+        Error::Timeout(Timeout::Greeting) => 26,
     }
 }
 
 #[test]
 fn every_variant_is_in_the_sample() {
     let numbers: BTreeSet<_> = every().iter().map(number).collect();
-    let expected = (0..=25).filter(|n| *n != 3 || cfg!(feature = "tls")).collect();
+    let expected = (0..=26).filter(|n| *n != 3 || cfg!(feature = "tls")).collect();
     assert_eq!(numbers, expected);
 }
 

@@ -1,11 +1,13 @@
 //! The user's handle.
 
-use super::{EventSender, Events, Shared};
+use super::wait::{self, Until};
+use super::{EventSender, Events, Inner, Shared, TimedOut};
 use crate::message::Message;
 use crate::protocol::{OwnedRpcError, Request, Topic};
 use crate::session::{
-    Epoch, Latency, OwnedOutcome, Pressure, RequestId, RequestOptions, SendError, SendId, SendOptions, State,
-    Stats, Status, SubscribeOptions, SubscriptionId, SubscriptionInfo, Unanswered,
+    CloseOptions, Drain, Epoch, Latency, OwnedOutcome, Pressure, RequestId, RequestOptions, SendError,
+    SendId, SendOptions, SessionEnd, State, Stats, Status, SubscribeOptions, SubscriptionId,
+    SubscriptionInfo, Unanswered,
 };
 use crate::ws::CloseCode;
 use std::fmt;
@@ -13,6 +15,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 /// A handle to a session that a driver keeps: cheap to clone, `Send + Sync`, the same type for every runtime. No call waits for the
 /// network: it is encoded at once, or refused at once.
@@ -31,7 +34,9 @@ impl Drop for Alive {
     fn drop(&mut self) {
         let now = self.0.now();
         let mut inner = self.0.lock();
-        inner.session.close(CloseCode::Normal, "", now);
+        // Whoever still awaits an answer has no handle, but wants it.
+        let drain = if inner.slots.is_empty() { Drain::Accepted } else { Drain::Answers };
+        inner.session.close_with(CloseOptions::new().drain(drain), now);
         inner.acted();
     }
 }
@@ -82,17 +87,25 @@ impl Client {
     /// Waits, after [`SendError::Full`] for want of room in the send buffer, until at most half of it waits to be written, or the session is
     /// not online (then the next `send` says so). What is longer than the room then may be refused again.
     pub async fn writable(&self) {
-        std::future::poll_fn(|cx| {
-            let mut inner = self.shared.lock();
-            if inner.session.has_room() || inner.session.state() != State::Online {
-                return Poll::Ready(());
-            }
-            if !inner.room.iter().any(|waker| waker.will_wake(cx.waker())) {
-                inner.room.push(cx.waker().clone());
-            }
-            Poll::Pending
-        })
-        .await;
+        self.until_writable().await;
+    }
+
+    /// [`writable`](Self::writable) for a thread that may block, for `timeout` at most, or forever. Not for the thread that an asynchronous
+    /// driver runs on: nothing would be written.
+    ///
+    /// # Errors
+    /// [`TimedOut`].
+    pub fn writable_blocking(&self, timeout: Option<Duration>) -> Result<(), TimedOut> {
+        self.block(self.until_writable(), timeout)
+    }
+
+    fn until_writable(&self) -> Until<'_, ()> {
+        Until::new(&self.shared, Inner::has_room, |inner| &mut inner.room)
+    }
+
+    fn block<T>(&self, future: Until<'_, T>, timeout: Option<Duration>) -> Result<T, TimedOut> {
+        let deadline = timeout.and_then(|timeout| self.shared.now().checked_add(timeout));
+        wait::block_until(&self.shared, future, deadline).ok_or(TimedOut)
     }
 
     /// Makes a request with the default options; await the answer.
@@ -114,6 +127,14 @@ impl Client {
         inner.acted();
         drop(inner);
         ResponseFuture { shared: self.shared.clone(), made, slot }
+    }
+
+    /// Makes a request and sleeps until it is settled, which the request's own deadline sees to: [`ResponseFuture::wait`].
+    ///
+    /// # Errors
+    /// [`RequestError`].
+    pub fn request_blocking(&self, request: Request<'_>) -> Result<String, RequestError> {
+        self.request(request).wait()
     }
 
     /// Makes several requests in one message ([`Session::request_batch`](crate::Session::request_batch)); await the answers, which come in any
@@ -190,10 +211,51 @@ impl Client {
 
     /// Ends the session with a close handshake: [`Session::close`](crate::Session::close).
     pub fn close(&self, code: CloseCode, reason: &str) {
+        self.close_with(CloseOptions::new().code(code).reason(reason));
+    }
+
+    /// Ends the session: [`Session::close_with`](crate::Session::close_with). It has begun when this returns; [`closed`](Self::closed) awaits the
+    /// end.
+    pub fn close_with(&self, options: CloseOptions) {
         let now = self.shared.now();
         let mut inner = self.shared.lock();
-        inner.session.close(code, reason, now);
+        inner.session.close_with(options, now);
         inner.acted();
+    }
+
+    /// Waits until the session is over, for whatever reason, and says how it ended: what `Event::Closed` tells, without waiting for anybody to
+    /// take events. Any number of tasks may wait. It does not end the session: see [`shutdown`](Self::shutdown).
+    pub async fn closed(&self) -> SessionEnd {
+        self.until_closed().await
+    }
+
+    /// [`closed`](Self::closed) for a thread that may block, for `timeout` at most, or forever. Not for the thread that an asynchronous driver
+    /// runs on.
+    ///
+    /// # Errors
+    /// [`TimedOut`].
+    pub fn closed_blocking(&self, timeout: Option<Duration>) -> Result<SessionEnd, TimedOut> {
+        self.block(self.until_closed(), timeout)
+    }
+
+    fn until_closed(&self) -> Until<'_, SessionEnd> {
+        Until::new(&self.shared, |inner| inner.session.end().cloned(), |inner| &mut inner.over)
+    }
+
+    /// [`close_with`](Self::close_with), then [`closed`](Self::closed): takes no longer than [`CloseOptions::within`], and needs nobody who takes
+    /// events. It has begun when this returns.
+    ///
+    /// A driver that is run inline must go on being run meanwhile: in its own task use `close_with`, and take events until there are no more.
+    pub fn shutdown(&self, options: CloseOptions) -> impl Future<Output = SessionEnd> + use<'_> {
+        self.close_with(options);
+        self.until_closed()
+    }
+
+    /// [`shutdown`](Self::shutdown) for a thread that may block. Not for the thread that an asynchronous driver runs on: what was accepted would not
+    /// go out.
+    pub fn shutdown_blocking(&self, options: CloseOptions) -> SessionEnd {
+        self.close_with(options);
+        wait::block_on(&self.shared, self.until_closed(), |inner| inner.session.close_deadline())
     }
 
     /// State of the session.
@@ -273,6 +335,17 @@ impl ResponseFuture {
     /// The request's id, if it was taken.
     pub fn id(&self) -> Option<RequestId> {
         self.made.as_ref().ok().copied()
+    }
+
+    /// The answer, for a thread that may block: sleeps until the request is settled. That is by its deadline
+    /// ([`RequestOptions::timeout`]) at the latest, and also if the driver is dropped or does nothing. Not for the thread that an asynchronous
+    /// driver runs on: no answer would come.
+    ///
+    /// # Errors
+    /// [`RequestError`].
+    pub fn wait(self) -> Result<String, RequestError> {
+        let (shared, id) = (self.shared.clone(), self.id());
+        wait::block_on(&shared, self, |inner| inner.session.request_deadline(id?))
     }
 }
 

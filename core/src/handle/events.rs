@@ -4,8 +4,12 @@ use super::Shared;
 use super::client::Alive;
 use super::queue::{BYTES, Loose, Queue, Room};
 use crate::session::{OwnedEvent, SubscriptionId};
+use futures_core::Stream;
+use futures_core::stream::FusedStream;
 use std::fmt;
 use std::future::poll_fn;
+use std::iter::FusedIterator;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -17,7 +21,7 @@ const TURN: u32 = 128;
 /// The events of a session that a driver keeps in the background. They wait here for their user, at most
 /// [`Config::event_buffer`](crate::Config::event_buffer) of them; what happens then is up to [`Overflow`](crate::Overflow), for each subscription.
 ///
-/// It knows no runtime and may be moved between tasks and threads: no event is lost by that, nor by dropping what [`next`](Self::next) returns.
+/// A [`Stream`](futures_core::Stream), and an iterator for a thread that may block. It knows no runtime and may be moved between tasks and threads: no event is lost by that, nor by dropping what [`next`](Self::next) returns.
 /// Dropping it throws away what waits and what is still to come; the session goes on while there is a [`Client`](crate::Client).
 pub struct Events {
     channel: Arc<Channel>,
@@ -114,6 +118,32 @@ impl Drop for Events {
     }
 }
 
+impl Stream for Events {
+    type Item = OwnedEvent;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<OwnedEvent>> {
+        self.get_mut().poll_next(cx)
+    }
+}
+
+/// Terminated once the last event is taken: then it says `None` for ever.
+impl FusedStream for Events {
+    fn is_terminated(&self) -> bool {
+        let state = self.channel.lock();
+        state.over && state.queue.is_empty()
+    }
+}
+
+/// Blocks the thread, as [`Events::blocking`] does: in a script, `for event in events`. In a task, use [`Events::next`].
+impl IntoIterator for Events {
+    type Item = OwnedEvent;
+    type IntoIter = IntoBlocking;
+
+    fn into_iter(self) -> IntoBlocking {
+        IntoBlocking(self)
+    }
+}
+
 impl fmt::Debug for Events {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Events").field("dropped", &self.dropped()).finish_non_exhaustive()
@@ -133,13 +163,29 @@ impl Iterator for Blocking<'_> {
     }
 }
 
-/// No event came in time. There may be one later.
+impl FusedIterator for Blocking<'_> {}
+
+/// [`Events`] as an iterator that blocks.
+#[derive(Debug)]
+pub struct IntoBlocking(Events);
+
+impl Iterator for IntoBlocking {
+    type Item = OwnedEvent;
+
+    fn next(&mut self) -> Option<OwnedEvent> {
+        self.0.blocking().next()
+    }
+}
+
+impl FusedIterator for IntoBlocking {}
+
+/// What was waited for did not come in time. It may come later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TimedOut;
 
 impl fmt::Display for TimedOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("no event came in time: wait longer, or ask Client::status what the session is doing")
+        f.write_str("it did not come in time: wait longer, or ask Client::status what the session is doing")
     }
 }
 

@@ -3,9 +3,10 @@
 mod client;
 mod events;
 mod queue;
+mod wait;
 
 pub use client::{Client, RequestError, ResponseFuture};
-pub use events::{Blocking, EventSender, Events, TimedOut};
+pub use events::{Blocking, EventSender, Events, IntoBlocking, TimedOut};
 
 use crate::session::{Event, Lease, OwnedOutcome, RequestId, Session, State, Unanswered};
 use client::Slot;
@@ -15,6 +16,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Instant;
+use wait::Waiters;
 
 /// A session that a driver and any number of [`Client`]s share.
 pub struct Shared {
@@ -32,8 +34,10 @@ pub struct Inner {
     slots: BTreeMap<RequestId, Arc<Slot>>,
     /// The driver's task, while it sleeps.
     driver: Option<Waker>,
-    /// Tasks that wait for room in the send buffer.
-    room: Vec<Waker>,
+    /// Who waits for room in the send buffer.
+    room: Waiters,
+    /// Who waits for the end.
+    over: Waiters,
     /// To be woken when the lock is let go: a waker is the runtime's code, and may come back here.
     woken: Vec<Waker>,
 }
@@ -71,8 +75,14 @@ impl Drop for Locked<'_> {
 impl Shared {
     /// Shares a session. `now` reads the clock that the driver passes to it.
     pub fn new(session: Session, now: fn() -> Instant) -> Arc<Self> {
-        let inner =
-            Inner { session, slots: BTreeMap::new(), driver: None, room: Vec::new(), woken: Vec::new() };
+        let inner = Inner {
+            session,
+            slots: BTreeMap::new(),
+            driver: None,
+            room: Waiters::default(),
+            over: Waiters::default(),
+            woken: Vec::new(),
+        };
         Arc::new(Self { inner: Mutex::new(inner), now })
     }
 
@@ -127,17 +137,25 @@ impl Inner {
         }
     }
 
-    /// Tells those who wait what needs no event to be told: requests that failed, room in the send buffer. For drivers, after they moved
-    /// anything.
+    /// Tells those who wait what needs no event to be told: requests that failed, room in the send buffer, the end. For drivers, after they
+    /// moved anything.
     pub fn settle(&mut self) {
         while let Some((id, outcome)) = self.session.take_failed() {
             if let Some(slot) = self.slots.remove(&id) {
                 self.woken.extend(slot.fill(outcome));
             }
         }
-        if !self.room.is_empty() && (self.session.has_room() || self.session.state() != State::Online) {
-            self.woken.append(&mut self.room);
+        if !self.room.is_empty() && self.has_room().is_some() {
+            self.woken.extend(self.room.take());
         }
+        if !self.over.is_empty() && self.session.end().is_some() {
+            self.woken.extend(self.over.take());
+        }
+    }
+
+    /// Whether there is room in the send buffer, or nothing to be sent into it.
+    fn has_room(&self) -> Option<()> {
+        (self.session.has_room() || self.session.state() != State::Online).then_some(())
     }
 
     /// A handle gave the session something to do.

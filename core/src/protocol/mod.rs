@@ -113,6 +113,14 @@ pub trait Protocol: fmt::Debug + Send + Sync {
         let _ = (text, id, out);
     }
 
+    /// Writes a last message to `out`, sent when the user closes the session, after all that he sent and before the close frame. An empty
+    /// `out`, which is the default: there is none. With [`Ack::Response`] the close frame waits for the answer, or for the server to end the
+    /// connection by itself, until the time for closing is over ([`CloseOptions::within`](crate::CloseOptions::within)).
+    fn farewell(&self, id: u64, out: &mut String) -> Ack {
+        let _ = (id, out);
+        Ack::None
+    }
+
     /// What the server allows to be sent. Default: anything.
     fn limits(&self) -> Vec<Limit> {
         Vec::new()
@@ -254,6 +262,8 @@ pub enum Traffic<'a> {
     Request(&'a str),
     /// A message of the user, or an answer of his, of so many bytes.
     Message(usize),
+    /// The message before the close frame. It is sent whatever it costs.
+    Farewell,
     /// A close frame. It is sent whatever it costs.
     Close,
 }

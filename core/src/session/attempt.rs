@@ -1,46 +1,88 @@
 //! The way to a connection: endpoint, name, addresses, TCP, handshake, redirects.
 
 use super::lease::Queued;
-use super::link::{Link, Stage};
+use super::link::Link;
 use super::output::{AttemptId, ConnId, Output};
 use super::status::State;
-use super::{Endpoint, Session};
+use super::{Endpoint, Mutant, Session, Transport};
 use crate::error::{Disconnect, Error, ProviderError, ResolveError, Timeout};
+use crate::transport::race::Race;
 use crate::ws::Target;
 use crate::ws::handshake::HandshakeOptions;
 use rand_chacha::rand_core::Rng;
-use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 /// One attempt, over all addresses and redirects.
 #[derive(Debug)]
 pub(crate) struct Attempt {
-    pub(crate) id: AttemptId,
+    id: AttemptId,
     endpoint: Option<Endpoint>,
     options: HandshakeOptions,
-    addrs: VecDeque<SocketAddr>,
     redirects: u32,
-    /// By when TCP must be connected; `None` once it is.
-    pub(crate) deadline: Option<Instant>,
-    conn: Option<(ConnId, SocketAddr)>,
-    failure: Option<Error>,
+    /// By when there must be a connection.
+    deadline: Instant,
+    stage: Approach,
+}
+
+/// How far an attempt has come.
+#[derive(Debug)]
+enum Approach {
+    /// The provider is asked for an endpoint.
+    Endpoint,
+    /// The resolver is asked for addresses.
+    Name,
+    /// Addresses are connected to.
+    Race(Race<ConnId>),
+    /// The user's connector is asked for a stream.
+    Open(ConnId),
+    /// This connection is there: its link does the handshake, and has a deadline for it. The address is that of a race.
+    Connected(ConnId, Option<SocketAddr>),
+}
+
+impl Attempt {
+    /// What is to be connected to: a name or an address, and a port. `None` as long as the provider is asked.
+    fn reaches(&self) -> Option<(&str, u16)> {
+        let target = &self.endpoint.as_ref()?.target;
+        Some((target.host(), target.port()))
+    }
+
+    /// What addresses of the destination are remembered by.
+    fn reaches_name(&self) -> Option<String> {
+        self.reaches().map(|(host, port)| format!("{host}:{port}"))
+    }
+
+    /// The address that is connected, and what it is remembered by.
+    fn connected_to(&self) -> Option<(String, SocketAddr)> {
+        let Approach::Connected(_, Some(addr)) = self.stage else { return None };
+        Some((self.reaches_name()?, addr))
+    }
+
+    /// The next moment at which something is to be done.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        match &self.stage {
+            Approach::Endpoint | Approach::Name | Approach::Open(_) => Some(self.deadline),
+            Approach::Race(race) => Some(race.due().map_or(self.deadline, |due| due.min(self.deadline))),
+            Approach::Connected(..) => None,
+        }
+    }
 }
 
 impl Session {
     pub(super) fn start_attempt(&mut self, now: Instant) {
-        // Of several endpoints, one whose host does not want to be left alone.
-        let held = |turn: usize| {
-            let endpoint = self.config.endpoint_at(turn);
-            endpoint.is_some_and(|e| self.config.cooldown.until(&host_port(&e.target), now).is_some())
+        // Of several endpoints, one whose host does not want to be left alone; if all do, the one that does so for the least time.
+        let held = |turn: &usize| {
+            let endpoint = self.config.endpoint_at(*turn)?;
+            self.held_until(&host_port(&endpoint.target), now)
         };
         let turns = (0..=self.config.fallbacks.len()).map(|n| self.turn.wrapping_add(n));
-        self.turn = turns.into_iter().find(|turn| !held(*turn)).unwrap_or(self.turn);
-        let endpoint = self.config.endpoint_at(self.turn).cloned();
+        let turn = turns.min_by_key(held).unwrap_or(self.turn);
+        let endpoint = self.config.endpoint_at(turn).cloned();
         let host = endpoint.as_ref().map(|endpoint| host_port(&endpoint.target));
         if host.is_some_and(|host| self.hold_back(&host, now)) {
             return;
         }
+        self.turn = turn;
         if let Some(flaps) = &mut self.flaps {
             flaps.began(now);
         }
@@ -51,11 +93,9 @@ impl Session {
             id,
             endpoint: None,
             options: self.config.handshake.clone(),
-            addrs: VecDeque::new(),
             redirects: 0,
-            deadline: Some(now + self.config.connect_timeout),
-            conn: None,
-            failure: None,
+            deadline: now + self.config.connect_timeout,
+            stage: Approach::Endpoint,
         });
         match endpoint {
             Some(endpoint) => self.approach(endpoint, now),
@@ -65,7 +105,7 @@ impl Session {
 
     /// Puts the next attempt off if the host is to be left alone: another session was told so, and that is no failure of ours.
     fn hold_back(&mut self, host: &str, now: Instant) -> bool {
-        let Some(until) = self.config.cooldown.until(host, now) else { return false };
+        let Some(until) = self.held_until(host, now) else { return false };
         self.abandon_attempt(now);
         // Many wait for the same moment, and must not all come at it.
         let late = super::backoff::fraction(self.config.backoff_initial, &mut self.rng);
@@ -75,13 +115,17 @@ impl Session {
         true
     }
 
+    fn held_until(&self, host: &str, now: Instant) -> Option<Instant> {
+        self.config.cooldown.until(host, now).filter(|_| !self.is(Mutant::IgnoreCooldown))
+    }
+
     /// The provider's answer to [`Output::Provide`]: for an attempt, or to renew the endpoint of a connection that lives.
     pub fn handle_endpoint(&mut self, id: AttemptId, result: Result<Endpoint, ProviderError>, now: Instant) {
         self.calm = false;
         if self.renews(id) {
             return self.endpoint_renewed(result, now);
         }
-        let waits = |attempt: &Attempt| attempt.id == id && attempt.endpoint.is_none();
+        let waits = |attempt: &Attempt| attempt.id == id && matches!(attempt.stage, Approach::Endpoint);
         if !self.attempt.as_ref().is_some_and(waits) {
             return;
         }
@@ -107,26 +151,45 @@ impl Session {
         }
         self.host = Some(name);
         let Some(attempt) = &mut self.attempt else { return };
-        let (host, port) = (endpoint.target.host(), endpoint.target.port());
-        let literal = host.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, port));
         attempt.endpoint = Some(endpoint);
+        if self.config.transport != Transport::Tcp {
+            self.last_conn += 1;
+            let conn = ConnId(self.last_conn);
+            attempt.stage = Approach::Open(conn);
+            self.duties.push_back(Output::Open(conn));
+            return;
+        }
+        let literal = attempt
+            .reaches()
+            .and_then(|(host, port)| Some(SocketAddr::new(host.parse::<IpAddr>().ok()?, port)));
         match literal {
-            Some(addr) => {
-                attempt.addrs = [addr].into();
-                self.next_address(now);
+            Some(addr) => self.race(&[addr], now),
+            None => {
+                attempt.stage = Approach::Name;
+                self.duties.push_back(Output::Resolve(attempt.id));
             }
-            None => self.duties.push_back(Output::Resolve(attempt.id)),
         }
     }
 
     /// Name and port to be resolved for [`Output::Resolve`]; `None` if the attempt is over.
     pub fn host(&self, id: AttemptId) -> Option<(&str, u16)> {
-        let attempt = self.attempt.as_ref().filter(|attempt| attempt.id == id)?;
-        let target = &attempt.endpoint.as_ref()?.target;
-        Some((target.host(), target.port()))
+        self.attempt.as_ref().filter(|attempt| attempt.id == id)?.reaches()
     }
 
-    /// The resolver's answer to [`Output::Resolve`]: the addresses in the order in which they are to be tried.
+    /// What a connection that is being opened is to reach: what the stream of [`Output::Open`] is to lead to. `None` once it is
+    /// there, or given up.
+    pub fn target(&self, conn: ConnId) -> Option<&Target> {
+        let attempt = self.attempt.as_ref()?;
+        let opening = match &attempt.stage {
+            Approach::Race(race) => race.address(conn).is_some(),
+            Approach::Open(opening) => *opening == conn,
+            Approach::Endpoint | Approach::Name | Approach::Connected(..) => false,
+        };
+        attempt.endpoint.as_ref().filter(|_| opening).map(Endpoint::target)
+    }
+
+    /// The resolver's answer to [`Output::Resolve`]: the addresses in its order, which that of RFC 6724 should be. They are raced as
+    /// RFC 8305 says: see [`Config::race_delay`](crate::Config::race_delay).
     pub fn handle_resolved(
         &mut self,
         id: AttemptId,
@@ -134,70 +197,103 @@ impl Session {
         now: Instant,
     ) {
         self.calm = false;
-        let waits =
-            |a: &&mut Attempt| a.id == id && a.endpoint.is_some() && a.conn.is_none() && a.deadline.is_some();
-        let Some(attempt) = self.attempt.as_mut().filter(waits) else { return };
+        let waits = |attempt: &&Attempt| attempt.id == id && matches!(attempt.stage, Approach::Name);
+        if self.attempt.as_ref().filter(waits).is_none() {
+            return;
+        }
         match result {
-            Ok(addrs) => {
-                // What a resolver gives is not ours to bound, but nobody has use for more.
-                attempt.addrs = addrs.iter().copied().take(32).collect();
-                let message = "the name has no addresses".to_owned();
-                attempt.failure = Some(Error::Resolve(ResolveError { message }));
-                self.next_address(now);
-            }
+            Ok(addrs) => self.race(addrs, now),
             Err(error) => self.attempt_failed(Error::Resolve(error), now),
         }
     }
 
-    /// Tries the next address; fails the attempt if there is none.
-    fn next_address(&mut self, now: Instant) {
-        let id = self.next_conn();
+    /// Connects to these addresses.
+    fn race(&mut self, addrs: &[SocketAddr], now: Instant) {
         let Some(attempt) = &mut self.attempt else { return };
-        let left = attempt.addrs.len() as u32;
-        let Some(addr) = attempt.addrs.pop_front() else {
-            let error = attempt.failure.take().unwrap_or(Error::Timeout(Timeout::Connect));
-            return self.attempt_failed(error, now);
-        };
-        attempt.conn = Some((id, addr));
-        let mut link = Link::new(id, &self.config, self.seed, now);
-        // What time is left is shared, so that a silent address does not use up that of the others.
-        let share = attempt.deadline.map(|end| end.saturating_duration_since(now) / left);
-        link.deadline = share.map(|share| now + share);
-        self.links.push(link);
-        self.duties.push_back(Output::Connect(id, addr));
+        let name = attempt.reaches_name().unwrap_or_default();
+        let reached = addrs.iter().copied().filter(|addr| self.config.sockets.reaches(*addr));
+        let ordered = self.addresses.order(&name, reached);
+        if ordered.is_empty() {
+            let message = if addrs.is_empty() {
+                "the name has no addresses"
+            } else {
+                "it has no address of a family that has a local address in Config::sockets"
+            };
+            return self.attempt_failed(Error::Resolve(ResolveError { message: message.to_owned() }), now);
+        }
+        attempt.stage = Approach::Race(Race::new(ordered, self.config.race_delay, attempt.deadline, now));
+        self.go_on(now);
     }
 
-    /// The connection that [`Output::Connect`] asked for is open.
+    /// Starts what is due of a race; fails the attempt if that was lost.
+    fn go_on(&mut self, now: Instant) {
+        let Some(Attempt { stage: Approach::Race(race), .. }) = &mut self.attempt else { return };
+        if let Some(conn) = race.expire(now) {
+            self.duties.push_back(Output::Disconnect(conn));
+        }
+        let conn = ConnId(self.last_conn + 1);
+        if let Some(addr) = race.start(conn, now) {
+            self.last_conn += 1;
+            self.duties.push_back(Output::Connect(conn, addr));
+        }
+        if let Some((addr, cause)) = race.lost() {
+            let error = Error::Connect { addr: *addr, cause: cause.clone() };
+            self.attempt_failed(error, now);
+        }
+    }
+
+    /// The connection that [`Output::Connect`] or [`Output::Open`] asked for is there.
     pub fn handle_connected(&mut self, conn: ConnId, now: Instant) {
         self.calm = false;
-        let Some(index) = self.link_index(conn) else { return };
-        if !matches!(self.links[index].stage, Stage::Connecting) {
-            return;
-        }
+        let Some(attempt) = &mut self.attempt else { return };
+        let addr = match &attempt.stage {
+            Approach::Race(race) => {
+                let Some(addr) = race.address(conn) else { return };
+                let losers = race.running().filter(|running| *running != conn);
+                self.duties.extend(losers.map(Output::Disconnect));
+                Some(addr)
+            }
+            Approach::Open(opening) if *opening == conn => None,
+            _ => return,
+        };
+        attempt.stage = Approach::Connected(conn, addr);
+        let Some(endpoint) = &attempt.endpoint else { return };
         let mut nonce = [0; 16];
         self.rng.fill_bytes(&mut nonce);
-        let Some(attempt) = &mut self.attempt else { return };
-        attempt.deadline = None;
-        let Some(endpoint) = &attempt.endpoint else { return };
-        let begun = self.links[index].connected(endpoint, &attempt.options, &self.config, nonce, now);
+        let mut link = Link::new(conn, &self.config, self.seed, now);
+        let begun = link.connected(endpoint, &attempt.options, &self.config, nonce, now);
+        self.links.push(link);
         if let Err(error) = begun {
             self.attempt_failed(error, now);
         }
     }
 
-    /// TCP to one address failed.
-    pub(super) fn connect_failed(&mut self, index: usize, cause: Option<Disconnect>, now: Instant) {
-        let link = &mut self.links[index];
-        let conn = link.id;
-        link.gone = cause.clone();
-        self.remove_link(index);
-        let Some(attempt) = &mut self.attempt else { return };
-        let Some((_, addr)) = attempt.conn.take_if(|(id, _)| *id == conn) else { return };
-        attempt.failure = Some(match cause {
-            Some(cause) => Error::Connect { addr, cause },
-            None => Error::Timeout(Timeout::Connect),
-        });
-        self.next_address(now);
+    /// What was to be connected or opened was not; false if that is none of the attempt's.
+    pub(super) fn connect_failed(&mut self, conn: ConnId, cause: &Disconnect, now: Instant) -> bool {
+        let Some(attempt) = &mut self.attempt else { return false };
+        match &mut attempt.stage {
+            Approach::Race(race) => {
+                let was_racing = race.failed(conn, cause.clone(), now);
+                if was_racing {
+                    self.go_on(now);
+                }
+                was_racing
+            }
+            Approach::Open(opening) if *opening == conn => {
+                // There is nothing to be dropped any more.
+                attempt.stage = Approach::Endpoint;
+                self.attempt_failed(Error::Open(cause.clone()), now);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The handshake succeeded: there is nothing more to attempt.
+    pub(super) fn attempt_succeeded(&mut self) {
+        if let Some((name, addr)) = self.attempt.take().as_ref().and_then(Attempt::connected_to) {
+            self.addresses.worked(&name, addr);
+        }
     }
 
     /// The handshake was answered with another place to go to.
@@ -205,31 +301,43 @@ impl Session {
         self.links[index].retire(None, now, false);
         let max = self.config.max_redirects;
         let Some(attempt) = &mut self.attempt else { return };
-        attempt.conn = None;
         if attempt.redirects >= max {
             return self.attempt_failed(Error::TooManyRedirects { max }, now);
         }
+        // It answered as it should.
+        if let Some((name, addr)) = attempt.connected_to() {
+            self.addresses.worked(&name, addr);
+        }
+        attempt.stage = Approach::Name;
         let Some(mut endpoint) = attempt.endpoint.take() else { return };
         attempt.redirects += 1;
         attempt.options = attempt.options.for_redirect(&endpoint.target, &to);
-        attempt.deadline = Some(now + self.config.connect_timeout);
+        attempt.deadline = now + self.config.connect_timeout;
         endpoint.redirect(to);
         self.approach(endpoint, now);
     }
 
-    /// The time for finding and reaching the peer is over.
-    pub(super) fn attempt_overdue(&mut self, now: Instant) {
-        let overdue = |attempt: &Attempt| attempt.deadline.is_some_and(|deadline| deadline <= now);
-        if self.attempt.as_ref().is_some_and(overdue) {
+    /// Does what is due of the attempt, if anything is.
+    pub(super) fn attempt_due(&mut self, now: Instant) {
+        let Some(attempt) = &self.attempt else { return };
+        if attempt.due().is_none_or(|due| due > now) {
+            return;
+        }
+        if attempt.deadline <= now {
             self.attempt_failed(Error::Timeout(Timeout::Connect), now);
+        } else {
+            self.go_on(now);
         }
     }
 
     pub(super) fn attempt_failed(&mut self, error: Error, now: Instant) {
+        if let Some((name, addr)) = self.attempt.as_ref().and_then(Attempt::connected_to) {
+            self.addresses.failed(&name, addr);
+        }
         self.abandon_attempt(now);
         self.stats.failed_attempts += 1;
         self.failures += 1;
-        self.turn = self.turn.wrapping_add(1);
+        self.turn = self.turn.wrapping_add(usize::from(!self.is(Mutant::KeepTurn)));
         let retry_at = self.schedule_retry(&error, now);
         let failures = self.failures;
         self.events.push_back(Queued::AttemptFailed { failures, error: error.clone(), retry_at });
@@ -241,9 +349,16 @@ impl Session {
     /// Ends the attempt that is under way, if one is, and lets its connection say its last word.
     pub(super) fn abandon_attempt(&mut self, now: Instant) {
         let Some(attempt) = self.attempt.take() else { return };
-        if let Some(index) = attempt.conn.and_then(|(conn, _)| self.link_index(conn)) {
-            let until = now + self.config.close_timeout;
-            self.links[index].retire(None, until, false);
+        match &attempt.stage {
+            Approach::Endpoint | Approach::Name => {}
+            Approach::Race(race) => self.duties.extend(race.running().map(Output::Disconnect)),
+            Approach::Open(conn) => self.duties.push_back(Output::Disconnect(*conn)),
+            Approach::Connected(conn, _) => {
+                if let Some(index) = self.link_index(*conn) {
+                    let until = now + self.config.close_timeout;
+                    self.links[index].retire(None, until, false);
+                }
+            }
         }
     }
 }

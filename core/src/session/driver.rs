@@ -1,7 +1,6 @@
 //! The driver's side of the session: what it reports.
 
 use super::lease::Queued;
-use super::link::Stage;
 use super::output::{ConnId, Output};
 use super::{Announced, Session};
 use crate::error::Disconnect;
@@ -14,15 +13,12 @@ impl Session {
         self.calm = false;
         // An order to drop it would come too late.
         self.duties.retain(|duty| *duty != Output::Disconnect(conn));
-        let Some(index) = self.link_index(conn) else { return };
-        let link = &mut self.links[index];
-        if link.gone.is_some() {
+        if self.connect_failed(conn, &cause, now) {
             return;
         }
-        if matches!(link.stage, Stage::Connecting) {
-            return self.connect_failed(index, Some(cause), now);
+        if let Some(index) = self.link_index(conn) {
+            self.links[index].gone.get_or_insert(cause);
         }
-        link.gone = Some(cause);
     }
 
     /// Where the next read of this connection goes. Empty: do not read, there is no such connection or the user is behind.
@@ -65,8 +61,8 @@ impl Session {
     }
 
     /// Time has passed. Early and needless calls do nothing; `poll_output` deals with all that is due once
-    /// what has arrived is told, so that this is needed only while an event is not taken: the time of requests ends even then, and the rate
-    /// limiter lets go what waits.
+    /// what has arrived is told, so that this is needed only while an event is not taken: the time of requests and of closing ends even then, and
+    /// the rate limiter lets go what waits.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.calm = false;
         self.expire_requests(now);
@@ -74,6 +70,8 @@ impl Session {
         self.expire_messages(now);
         // Those behind what has expired may be able to go.
         self.pump(now);
+        self.close_step(now);
+        self.close_overdue(now);
         if self.announced != Announced::Nothing {
             self.drop_ended(now);
         }
@@ -105,6 +103,11 @@ impl Session {
                 }
                 if self.limited && self.links[index].is_flushed() {
                     self.outbox.limiter.flushed(now);
+                }
+                if self.closing {
+                    // Requests that are written now are settled, whether events are taken or not.
+                    self.calm = false;
+                    self.close_step(now);
                 }
             }
         }

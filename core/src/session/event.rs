@@ -226,6 +226,8 @@ pub enum Event<'a> {
     Closed {
         /// Why, if the user did not ask for it.
         error: Option<&'a Error>,
+        /// What was accepted and will not be sent, besides what [`Event::Lost`] told. Once the session is closing, no `Lost` is told.
+        unsent: &'a Unsent,
     },
 }
 
@@ -297,8 +299,8 @@ pub enum GapCause {
     Ended,
 }
 
-/// Messages that `send` took and a lost connection did not get rid of. After a protocol error of the peer there are none: what waited is
-/// still written, ahead of the close frame.
+/// Messages that `send` took and a connection did not get rid of, before it was lost or the session ended. After a protocol error of the peer
+/// there are none: what waited is still written, ahead of the close frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unsent {
     /// Not one byte of these was written to the connection. They are gone, and safe to send again.
@@ -310,6 +312,11 @@ pub struct Unsent {
 }
 
 impl Unsent {
+    /// None of those up to and with the `last`.
+    pub(crate) fn none(last: u64) -> Self {
+        Self { not_sent: SendId(last + 1)..SendId(last + 1), waiting: Vec::new(), cut: None }
+    }
+
     /// How many messages were not sent, the one that was cut included.
     pub fn count(&self) -> u64 {
         self.not_sent.end.0 - self.not_sent.start.0
@@ -419,6 +426,7 @@ pub enum OwnedEvent {
     },
     Closed {
         error: Option<Error>,
+        unsent: Unsent,
     },
     /// The user was too slow, and `dropped` messages of the subscription (1 at least, since the last report on it) were lost here, as
     /// [`Overflow`](crate::Overflow) says. Only [`Events`](crate::Events) tell that. `ended` is true with [`Overflow::Close`](crate::Overflow::Close): the
@@ -516,7 +524,9 @@ impl Event<'_> {
                 error: (*error).clone(),
                 retry_at: *retry_at,
             },
-            Self::Closed { error } => OwnedEvent::Closed { error: error.cloned() },
+            Self::Closed { error, unsent } => {
+                OwnedEvent::Closed { error: error.cloned(), unsent: (*unsent).clone() }
+            }
         }
     }
 }

@@ -42,9 +42,7 @@ impl Session {
         let link = &mut self.links[index];
         match inbound {
             Inbound::Message(kind, at) => {
-                if self.seen == self.stats.messages_received && !self.told_since {
-                    self.told_at = now;
-                }
+                self.quiet.told(now);
                 self.stats.messages_received += 1;
                 self.last_message = now;
                 self.announced = if self.inspects && kind == Kind::Text {
@@ -55,7 +53,7 @@ impl Session {
                 };
             }
             Inbound::Chunk { kind, at, last } => {
-                self.told_since = true;
+                self.quiet.told(now);
                 self.stats.messages_received += u64::from(last);
                 self.last_message = now;
                 self.data_came(now);
@@ -114,7 +112,9 @@ impl Session {
                 }
                 match topic.and_then(|name| self.subscriptions.named(name)) {
                     Some(id) => self.topic_message(id, index, at, sequence, now),
-                    None if topic.is_some_and(|name| self.subscriptions.is_ended(name)) => Announced::Nothing,
+                    None if topic.is_some_and(|name| self.subscriptions.leaving.is_muted(name)) => {
+                        Announced::Nothing
+                    }
                     None => plain,
                 }
             }
@@ -150,7 +150,7 @@ impl Session {
             }
             protocol::Inbound::Batch => plain,
             protocol::Inbound::Subscribed { topic, id, result } => {
-                let owed = id.is_none() && !self.subscriptions.take_owed(topic);
+                let owed = id.is_none() && !self.subscriptions.leaving.take_owed(topic);
                 let error = result.err().map(str::to_owned);
                 if let Some(topic) = self.subscriptions.named(topic).filter(|_| !owed) {
                     self.topic_answered(topic, id, error.as_deref(), now);
@@ -158,7 +158,8 @@ impl Session {
                 Announced::Nothing
             }
             protocol::Inbound::Unsubscribed { topic } => {
-                let (asked, known) = (self.subscriptions.left(topic), self.subscriptions.named(topic));
+                let (asked, known) =
+                    (self.subscriptions.leaving.ended(topic), self.subscriptions.named(topic));
                 if let Some(id) = known.filter(|_| !asked) {
                     self.topic_ended(id, now);
                 }
@@ -272,6 +273,7 @@ impl Session {
         let until = now + self.config.close_timeout;
         if matches!(self.links[index].stage, Stage::Closing) {
             // The answer to ours: the peer ends the connection now.
+            self.seal(None, now);
             self.links[index].retire(None, until, true);
             return self.finish(None, now);
         }
@@ -285,6 +287,7 @@ impl Session {
             Stage::Connecting | Stage::Handshake(_) => self.attempt_failed(error, now),
             Stage::Closing => {
                 let until = now + self.config.close_timeout;
+                self.seal(None, now);
                 self.links[index].retire(None, until, false);
                 self.finish(None, now);
             }
@@ -304,9 +307,9 @@ impl Session {
         }
     }
 
-    /// Deals with what is due on a connection.
+    /// Deals with what is due on a connection that is not left; `run_out` drops the others.
     pub(super) fn link_overdue(&mut self, index: usize, now: Instant) {
-        let Some(link) = self.links.get_mut(index) else { return };
+        let Some(link) = self.links.get_mut(index).filter(|link| !link.is_retired()) else { return };
         if let Some(timeout) = self.config.write_timeout
             && link.is_open()
             && link.stall.is_dead(timeout, now)
@@ -330,15 +333,8 @@ impl Session {
         if link.deadline.take_if(|deadline| *deadline <= now).is_none() {
             return;
         }
-        match link.stage {
-            Stage::Connecting => self.connect_failed(index, None, now),
-            // Its time is over: `is_over` sees that there is no deadline any more.
-            Stage::Retired => {}
-            _ => {
-                let error = link.overdue();
-                self.failed(index, error, now);
-            }
-        }
+        let error = link.overdue();
+        self.failed(index, error, now);
     }
 }
 

@@ -1,5 +1,6 @@
 //! Events as they wait to be told, and events taken away from the session for a while.
 
+use super::closing::SessionEnd;
 use super::config::Refresh;
 use super::event::{Epoch, Event, Gap, Outcome, RequestId, SendId, SubscriptionId, Unanswered, Unsent};
 use super::limiter::Pressure;
@@ -87,9 +88,7 @@ pub(crate) enum Queued {
         error: Error,
         retry_at: Option<Instant>,
     },
-    Closed {
-        error: Option<Error>,
-    },
+    Closed(SessionEnd),
 }
 
 /// The announced event, taken out of the session together with the bytes that it borrows from: so that a driver that shares the
@@ -264,7 +263,7 @@ impl Queued {
             Self::AttemptFailed { failures, error, retry_at } => {
                 Event::AttemptFailed { failures: *failures, error, retry_at: *retry_at }
             }
-            Self::Closed { error } => Event::Closed { error: error.as_ref() },
+            Self::Closed(end) => Event::Closed { error: end.error.as_ref(), unsent: &end.unsent },
         }
     }
 }

@@ -6,7 +6,7 @@
 //!      └─────────────┴───────────┴─────────┴── failed ──┘
 //! ```
 //!
-//! - `Connecting`: the driver opens TCP.
+//! - `Connecting`: TCP is there, or the user's stream, and the handshake is not begun yet.
 //! - `Handshake`: TLS if the URL asks for it, then HTTP.
 //! - `Open`: frames both ways.
 //! - `Closing`: our close frame is on its way, the peer's is awaited; messages still arrive.
@@ -18,7 +18,7 @@ use super::event::SendId;
 use super::liveness::Liveness;
 use super::output::ConnId;
 use super::stall::Stall;
-use super::{Config, Endpoint};
+use super::{Config, Endpoint, Transport};
 use crate::error::{Disconnect, Error, Timeout};
 #[cfg(feature = "tls")]
 use crate::transport::tls::TlsStream;
@@ -132,13 +132,14 @@ impl Link {
         self.deadline = Some(now + config.handshake_timeout);
         self.last_received = now;
         self.terms = Terms::new(config, endpoint);
+        let secure = endpoint.target.secure() && config.transport != Transport::SecuredConnector;
         #[cfg(feature = "tls")]
-        if endpoint.target.secure() {
+        if secure {
             let tls = TlsStream::new(&config.tls, endpoint.target.host()).map_err(Error::Tls)?;
             self.tls = Some(Box::new(tls));
         }
         #[cfg(not(feature = "tls"))]
-        if endpoint.target.secure() {
+        if secure {
             return Err(Error::TlsNotBuilt);
         }
         let handshake = Handshake::new(&endpoint.target, options, nonce).map_err(Error::Request)?;

@@ -1,11 +1,12 @@
 //! The end of a connection, and of the session.
 
+use super::closing::SessionEnd;
 use super::event::{SendId, Unanswered, Unsent};
 use super::lease::Queued;
 use super::requests::Failed;
 use super::status::State;
 use super::{Announced, Link, Mutant, Session};
-use crate::error::{Error, Recovery};
+use crate::error::{Category, Error, Recovery};
 use crate::protocol::Fault;
 use crate::ws::CloseCode;
 use crate::ws::sender::Unwritten;
@@ -64,7 +65,14 @@ impl Session {
         let failed = self.requests.lost(conn, messages, unwritten);
         let retry_at = self.schedule_retry(&error, now);
         let epoch = self.epoch;
-        self.events.push_back(Queued::Lost { epoch, error: error.clone(), retry_at, unsent });
+        if self.closing {
+            // The end is told once, by `Closed`.
+            unsent.waiting.extend(self.ending.iter_mut().flat_map(|ending| ending.waiting.drain(..)));
+            unsent.waiting.sort_unstable();
+            self.end = Some(SessionEnd { error: None, unsent });
+        } else {
+            self.events.push_back(Queued::Lost { epoch, error: error.clone(), retry_at, unsent });
+        }
         requests_left.into_iter().for_each(|id| self.unsent_request(id, now));
         for failed in failed {
             if failed.id % 4 == 0 && self.is(Mutant::ForgetRequest) {
@@ -77,7 +85,11 @@ impl Session {
             let reason = "the connection was lost, and Config::restore is off".to_owned();
             self.events.push_back(Queued::Rejected { id, topic, reason, retry_at: None, epoch });
         }
-        if retry_at.is_none() {
+        if self.closing {
+            let why = format!("closed by the user; the connection was lost before its end: {error}");
+            self.history.set(State::Closing, why, now);
+            self.finish(None, now);
+        } else if retry_at.is_none() {
             self.finish(Some(error), now);
         }
     }
@@ -106,12 +118,24 @@ impl Session {
             Some(told) => told.bounded(),
             None => self.config.policy.recovery(error, self.clock.wall(now)),
         };
+        let certificate = error.category() == Category::Tls && recovery == Recovery::Stop;
+        let recovery = match certificate && self.is(Mutant::RetryCertificate) {
+            true => Recovery::Reconnect,
+            false => recovery,
+        };
         // What one of several endpoints refuses, another may grant.
         let others = self.config.fallbacks.len();
         let turned_away =
             self.history.state != State::Online && !matches!(error, Error::Closed(_) | Error::Notice(_));
+        let for_good = match recovery {
+            // A path that served before will serve again: a deployment, a load balancer between servers.
+            Recovery::Stop => !(matches!(error, Error::Handshake(_)) && self.was_online),
+            // The same credentials on a server that never took them.
+            Recovery::Reauthenticate => self.config.endpoint.is_some() && !self.was_online,
+            _ => false,
+        };
         match recovery {
-            Recovery::Stop | Recovery::Reauthenticate if turned_away => {
+            _ if for_good && turned_away => {
                 // The turn has moved on already.
                 self.turned_down.insert(self.turn.wrapping_sub(1) % (others + 1));
             }
@@ -120,14 +144,7 @@ impl Session {
         }
         let asked_all = !turned_away || self.turned_down.len() > others;
         let delay = match recovery {
-            // A path that served before will serve again: a deployment, a load balancer between servers.
-            Recovery::Stop if matches!(error, Error::Handshake(_)) && self.was_online => delay,
-            Recovery::Stop if asked_all => return None,
-            // The same credentials on a server that never took them.
-            Recovery::Reauthenticate if asked_all && self.config.endpoint.is_some() && !self.was_online => {
-                return None;
-            }
-            Recovery::Stop => delay,
+            _ if for_good && asked_all => return None,
             // Only that host is to be left alone.
             Recovery::Backoff(least) if others > 0 && self.config.policy.cools_down(error) => {
                 if let Some(host) = &self.host {
@@ -145,7 +162,7 @@ impl Session {
                 }
                 delay.max(least + late)
             }
-            Recovery::Reconnect | Recovery::Reauthenticate => delay,
+            Recovery::Reconnect | Recovery::Reauthenticate | Recovery::Stop => delay,
         };
         self.retry(now + delay, error, now)
     }
@@ -163,31 +180,27 @@ impl Session {
         if self.history.state == State::Closed {
             return;
         }
-        let why = error.as_ref().map_or_else(|| "closed".to_owned(), ToString::to_string);
+        let why = match &error {
+            Some(error) => error.to_string(),
+            None if self.history.state == State::Closing => self.history.why(),
+            None => "closed by the user".to_owned(),
+        };
         self.abandon_attempt(now);
+        self.seal(error, now);
         self.history.set(State::Closed, why, now);
         (self.retry_at, self.stable_at, self.upgraded, self.current) = (None, None, None, None);
         (self.postponed, self.batch, self.notice) = (Announced::Nothing, None, None);
         self.direct = false;
         self.stop_watches(now);
         self.end_renewal();
-        self.settle_all(now);
-        self.drop_waiting(now);
-        self.events.push_back(Queued::Closed { error });
+        self.ending = None;
+        self.events.extend(self.end.clone().map(Queued::Closed));
     }
 
     /// Ends the session at once: no close handshake, every connection dropped. For a driver that goes away.
     pub fn abort(&mut self, now: Instant) {
         self.calm = false;
         self.closing = true;
-        if let Some(index) = self.current {
-            // Nothing more will be written: what was not is known.
-            let sender = &self.links[index].sender;
-            let failed = self.requests.lost(self.links[index].id, sender.messages(), sender.unwritten());
-            for failed in failed {
-                self.request_failed(Failed { why: Unanswered::Closed, ..failed }, now);
-            }
-        }
         self.finish(None, now);
         for link in &mut self.links {
             // What was just told not to have been sent must not be.
@@ -197,13 +210,29 @@ impl Session {
         }
     }
 
-    /// What waits for the rate limiter will not be sent.
-    pub(super) fn drop_waiting(&mut self, now: Instant) {
-        // Requests are settled already.
-        let (messages, _) = self.empty_outbox(now);
-        for id in messages {
-            self.events.push_back(Queued::Expired { id });
+    /// Nothing of what was accepted will be written any more: what that is, and how each request ends.
+    pub(super) fn seal(&mut self, error: Option<Error>, now: Instant) {
+        if self.end.is_some() {
+            return self.settle_all(now);
         }
+        let mut unsent = Unsent::none(self.last_send);
+        if let Some(index) = self.current.filter(|index| self.links[*index].is_open()) {
+            let link = &mut self.links[index];
+            let unwritten = link.sender.unwritten();
+            unsent = link.unsent(unwritten, self.last_send, self.limited);
+            // What is told not to be sent must not be; the peer is told of the end all the same.
+            link.sender.cut_messages();
+            for failed in self.requests.lost(link.id, link.sender.messages(), unwritten) {
+                self.request_failed(Failed { why: Unanswered::Closed, ..failed }, now);
+            }
+        }
+        self.settle_all(now);
+        // Requests are settled already.
+        let (waiting, _) = self.empty_outbox(now);
+        unsent.waiting.extend(waiting);
+        unsent.waiting.extend(self.ending.iter_mut().flat_map(|ending| ending.waiting.drain(..)));
+        unsent.waiting.sort_unstable();
+        self.end = Some(SessionEnd { error, unsent });
     }
 
     /// Ends every request: the session will not wait for answers.

@@ -18,6 +18,7 @@
 
 mod attempt;
 mod backoff;
+mod closing;
 mod config;
 mod cooldown;
 mod driver;
@@ -25,6 +26,7 @@ mod event;
 mod inbound;
 mod latency;
 mod lease;
+mod leaving;
 mod limiter;
 mod link;
 mod liveness;
@@ -36,6 +38,7 @@ mod overflow;
 mod policy;
 mod pump;
 mod query;
+mod quiet;
 mod refresh;
 mod requests;
 mod restore;
@@ -51,7 +54,10 @@ mod user;
 mod watch;
 mod watches;
 
-pub use config::{AtExpiry, Config, ConfigError, Endpoint, Params, Profile, Refresh};
+pub use closing::{CloseOptions, Drain, SessionEnd};
+pub use config::{
+    AtExpiry, Config, ConfigError, Endpoint, Keepalive, Params, Profile, Refresh, SocketOptions, Transport,
+};
 pub use cooldown::Cooldown;
 pub use event::{
     Epoch, Event, Gap, GapCause, Outcome, OwnedEvent, OwnedOutcome, RequestId, SendId, SubscriptionId,
@@ -78,16 +84,19 @@ pub use watch::{Step, Watch};
 
 use crate::clock::Clock;
 use crate::error::{Error, Notice, Recovery, Timeout};
+use crate::transport::addresses::Addresses;
 use crate::ws::Kind;
 use crate::ws::receiver::{Inbound, Place};
 use attempt::Attempt;
 use backoff::{Backoff, FlapBudget};
+use closing::Ending;
 use latency::Timings;
 use lease::Queued;
 use limiter::Limiter;
 use link::Link;
 use liveness::Heartbeat;
 use outbox::Outbox;
+use quiet::Quiet;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use refresh::Renewal;
@@ -118,6 +127,8 @@ pub struct Session {
     last_conn: u64,
     last_attempt: u64,
     attempt: Option<Attempt>,
+    /// What became of the addresses of each host.
+    addresses: Addresses,
     backoff: Backoff,
     /// Attempts that failed, one after the other.
     failures: u32,
@@ -165,8 +176,9 @@ pub struct Session {
     /// Name and port of the endpoint that was tried last.
     host: Option<String>,
     was_online: bool,
-    /// Messages of the user that were sent, and messages besides.
+    /// Messages of the user that were taken; those of them that waited in a lane and left it to be sent; messages besides.
     last_send: u64,
+    let_out: u64,
     own_sent: u64,
 
     /// Requests whose failure a handle wants to be told of out of order, and those that failed.
@@ -182,14 +194,8 @@ pub struct Session {
     told: Option<Queued>,
     /// What was parsed already, but has to wait for events that go before it.
     postponed: Announced,
-    /// An event that is no message was told since the last `Wait`.
-    told_since: bool,
-    /// How many messages had been received then: another number says that some were told since.
-    seen: u64,
-    /// When the first event since then was told.
-    told_at: Instant,
-    /// Somebody took his time with an event, and more may have arrived than was read.
-    backlog: Option<Backlog>,
+    /// The last `Wait`, and what was told since.
+    quiet: Quiet,
     /// A message that is several, of which not all were looked at.
     batch: Option<Batch>,
     /// Scratch for encoding protocol messages.
@@ -198,24 +204,15 @@ pub struct Session {
     inspects: bool,
     /// The user wants it to end.
     closing: bool,
+    /// How he wants that, while there is a connection.
+    ending: Option<Box<Ending>>,
+    /// How it ended: nothing of what was accepted will be written any more.
+    end: Option<SessionEnd>,
     /// Nothing is under way but one open connection without TLS: its messages need not wait for anything. Whatever may change that unsets
     /// it.
     calm: bool,
-    /// What the last `Wait` said, as long as it is `wake_known` that nothing but new bytes has come since.
-    wake: Option<Instant>,
-    wake_known: bool,
     /// The user wants another connection, once all that arrived on this one is told.
     renew: bool,
-}
-
-/// Reading goes before timers.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Backlog {
-    /// No longer than until then.
-    until: Instant,
-    /// How many bytes had been received when that was asked for last, and when it is asked for again.
-    received: u64,
-    again: Instant,
 }
 
 /// Where the next part of a message that is several begins.
@@ -296,6 +293,7 @@ impl Session {
             last_conn: 0,
             last_attempt: 0,
             attempt: None,
+            addresses: Addresses::default(),
             backoff: Backoff::default(),
             failures: 0,
             retry_at: Some(start.instant),
@@ -325,6 +323,7 @@ impl Session {
             host: None,
             was_online: false,
             last_send: 0,
+            let_out: 0,
             own_sent: 0,
             watched: BTreeSet::new(),
             watched_failed: Vec::new(),
@@ -334,16 +333,13 @@ impl Session {
             announced: Announced::Nothing,
             told: None,
             postponed: Announced::Nothing,
-            told_since: false,
-            told_at: start.instant,
-            seen: 0,
-            backlog: None,
+            quiet: Quiet::default(),
             batch: None,
             text: String::new(),
             closing: false,
+            ending: None,
+            end: None,
             calm: false,
-            wake: None,
-            wake_known: false,
             renew: false,
         })
     }
@@ -361,10 +357,7 @@ impl Session {
             }
             let inbound = if link.receiver.has_input() { link.receiver.poll() } else { Ok(None) };
             match inbound {
-                Ok(None) if self.wake_known && self.wake.is_none_or(|at| at > now) => {
-                    self.seen = self.stats.messages_received;
-                    return Output::Wait(self.wake);
-                }
+                Ok(None) if self.quiet.holds(now) => return self.quiet.again(),
                 Ok(None) => {}
                 Ok(Some(Inbound::Message(kind, at))) => return self.announce(kind, at, now),
                 Ok(Some(other)) => self.inbound(0, other, now),
@@ -377,23 +370,16 @@ impl Session {
     /// Announces a message of the only connection.
     #[inline]
     fn announce(&mut self, kind: Kind, at: Place, now: Instant) -> Output {
-        self.note_told(now);
+        self.quiet.told(now);
         self.stats.messages_received += 1;
         (self.last_data, self.last_message) = (now, now);
         self.announced = Announced::Message { link: 0, kind, at, subscription: None };
         Output::Event
     }
 
-    /// An event is told: if it is the first since the last `Wait`, this is when.
-    #[inline]
-    fn note_told(&mut self, now: Instant) {
-        if self.seen == self.stats.messages_received && !self.told_since {
-            self.told_at = now;
-        }
-    }
-
     fn poll_slow(&mut self, now: Instant) -> Output {
-        (self.calm, self.wake_known) = (false, false);
+        self.calm = false;
+        self.quiet.ends();
         loop {
             if let Some(duty) = self.duties.pop_front() {
                 return duty;
@@ -406,8 +392,7 @@ impl Session {
             }
             if !self.events.is_empty() {
                 self.announced = Announced::Queued;
-                self.note_told(now);
-                self.told_since = true;
+                self.quiet.told(now);
                 continue;
             }
             if self.postponed != Announced::Nothing {
@@ -421,30 +406,24 @@ impl Session {
                 continue;
             }
             self.pump(now);
-            if !self.events.is_empty() {
+            if self.close_step(now) || self.close_done(now) || !self.events.is_empty() {
                 continue;
             }
             self.links.iter_mut().for_each(|link| link.check_stall(now));
             match self.deadline() {
                 Some(due) if due <= now => {
-                    // The user's requests have the time that he gave them, whatever may lie in the socket.
-                    self.expire_requests(now);
-                    // And nothing is expected of a connection that was left.
-                    let left = self.links.iter_mut().filter(|link| link.is_retired());
-                    let dropped = left.filter_map(|link| link.deadline.take_if(|at| *at <= now)).count();
-                    if dropped > 0 || !self.events.is_empty() {
+                    if self.run_out(now) {
                         continue;
                     }
-                    match self.read_first(now) {
+                    let (received, open) = (self.stats.bytes_received, self.current.is_some());
+                    match self.quiet.read_first(received, open, now) {
                         Some(soon) => return Output::Wait(Some(soon)),
                         None => self.run_timers(now),
                     }
                 }
                 due => {
-                    (self.told_since, self.seen) = (false, self.stats.messages_received);
-                    (self.wake, self.wake_known) = (due, true);
                     self.calm = self.is_calm();
-                    return Output::Wait(due);
+                    return self.quiet.begins(due);
                 }
             }
         }
@@ -504,11 +483,6 @@ impl Session {
             return Some(Event::Message { message, epoch: self.epoch, subscription });
         }
         self.event_slow()
-    }
-
-    fn next_conn(&mut self) -> ConnId {
-        self.last_conn += 1;
-        ConnId(self.last_conn)
     }
 
     #[inline]

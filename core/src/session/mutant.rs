@@ -21,12 +21,22 @@ pub enum Mutant {
     HideGap,
     /// Requests to be held are sent before subscriptions are restored.
     SendBeforeRestore,
+    /// A host that wants to be left alone is connected to all the same.
+    IgnoreCooldown,
+    /// The endpoint that failed is the next one too.
+    KeepTurn,
+    /// A certificate that is not to be trusted is tried again.
+    RetryCertificate,
+    /// The second connection of a session never lets go of its thread: for the watchdog, which no model can stand in for, and so it is none of
+    /// [`ALL`](Self::ALL).
+    #[cfg(feature = "mutants")]
+    Hang,
 }
 
 #[cfg(feature = "mutants")]
 impl Mutant {
-    /// All of them.
-    pub const ALL: [Self; 7] = [
+    /// All that a model is to find.
+    pub const ALL: [Self; 10] = [
         Self::SkipRestore,
         Self::ResetBackoffOnConnect,
         Self::AcceptStaleAck,
@@ -34,6 +44,9 @@ impl Mutant {
         Self::IgnorePongs,
         Self::HideGap,
         Self::SendBeforeRestore,
+        Self::IgnoreCooldown,
+        Self::KeepTurn,
+        Self::RetryCertificate,
     ];
 }
 
@@ -47,6 +60,14 @@ impl crate::Config {
 }
 
 impl Session {
+    /// See [`Mutant::Hang`].
+    #[cfg(feature = "mutants")]
+    pub(super) fn hang(&self) {
+        while self.is(Mutant::Hang) && self.stats.connections > 1 {
+            std::hint::spin_loop();
+        }
+    }
+
     #[cfg(feature = "mutants")]
     pub(super) fn is(&self, mutant: Mutant) -> bool {
         self.config.mutant == Some(mutant)

@@ -23,8 +23,10 @@ pub(crate) struct Outbox {
     pub(crate) replies: VecDeque<(u64, String)>,
     /// A heartbeat of ours is due.
     pub(crate) beat: bool,
-    /// Authentication, by its id. It is written when it can be sent: what it says may depend on the time.
+    /// Authentication, as it was written when the connection was made. If it was held back it is written anew when it can be sent.
     pub(crate) authenticate: Option<Authentication>,
+    /// What ends subscriptions, if it was held back.
+    pub(crate) ending: Option<Ending>,
     /// Subscriptions to be made anew.
     pub(crate) renewals: VecDeque<SubscriptionId>,
     lanes: [BTreeMap<u64, Waiting>; 2],
@@ -53,6 +55,15 @@ pub(crate) struct Authentication {
     pub(crate) ack: Ack,
     /// When it was written: a signature does not keep.
     pub(crate) written: Instant,
+}
+
+/// The message that ends subscriptions: it has to be written to know whether there is one.
+#[derive(Debug)]
+pub(crate) struct Ending {
+    pub(crate) topics: Vec<SubscriptionId>,
+    pub(crate) id: u64,
+    pub(crate) text: String,
+    pub(crate) ack: Ack,
 }
 
 /// The user's two lanes.
@@ -114,6 +125,7 @@ impl Outbox {
             replies: VecDeque::new(),
             beat: false,
             authenticate: None,
+            ending: None,
             renewals: VecDeque::new(),
             lanes: Default::default(),
             deadlines: BTreeSet::new(),
@@ -240,7 +252,7 @@ impl Outbox {
     /// The connection is lost: what waited for it, in order. The limits of the next one begin afresh.
     pub(crate) fn lost(&mut self, now: Instant) -> Vec<Waits> {
         self.limiter.reset(now);
-        (self.pong, self.ping, self.authenticate) = Default::default();
+        (self.pong, self.ping, self.authenticate, self.ending) = Default::default();
         (self.beat, self.ready_at, self.room_at) = (false, None, None);
         self.replies.clear();
         self.renewals.clear();

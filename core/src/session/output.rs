@@ -7,7 +7,7 @@ use std::time::Instant;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AttemptId(pub(crate) u64);
 
-/// A TCP connection, or an attempt at one. A later one never has the same id, so that late news do no harm.
+/// A connection, or an attempt at one. A later one never has the same id, so that late news do no harm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnId(pub(crate) u64);
 
@@ -29,9 +29,14 @@ pub enum Output {
     Provide(AttemptId),
     /// Resolve the name and port that `Session::host` gives for it, and answer with `handle_resolved`. Said once.
     Resolve(AttemptId),
-    /// Open a TCP connection, and answer with `handle_connected` or `handle_disconnected`. Said once.
+    /// Open a TCP connection with the options that `Session::socket_options` gives, and answer with `handle_connected` or
+    /// `handle_disconnected`. Said once. Several may be under way at a time (RFC 8305): the first that is connected is kept, and
+    /// `Disconnect` is said of the others.
     Connect(ConnId, SocketAddr),
-    /// Drop that TCP connection or attempt; no answer is expected. Said once.
+    /// Ask the user's connector for a stream of bytes, and answer with `handle_connected` or `handle_disconnected`. `Session::target`
+    /// says to what. Said once, and only if `Config::transport` is not TCP; then nothing is to be resolved or connected.
+    Open(ConnId),
+    /// Drop that connection or attempt; no answer is expected. Said once.
     Disconnect(ConnId),
     /// Call `Session::event`.
     Event,

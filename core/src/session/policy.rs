@@ -133,6 +133,7 @@ impl Policy {
             Error::Endpoint(_)
             | Error::Resolve(_)
             | Error::Connect { .. }
+            | Error::Open(_)
             | Error::Protocol(_)
             | Error::Disconnected(_)
             | Error::Timeout(_)

@@ -4,7 +4,7 @@ use super::event::{SendId, Unanswered};
 use super::lease::Queued;
 use super::limiter::Pressure;
 use super::link::{Link, Stage};
-use super::outbox::{Authentication, Lane, Waits};
+use super::outbox::{Authentication, Ending, Lane, Waits};
 use super::requests::{OnDisconnect, What};
 use super::status::State;
 use super::{Mutant, Session, SubscriptionId};
@@ -65,7 +65,10 @@ impl Session {
     /// Sends what waits and may go now.
     pub(super) fn let_all_out(&mut self, now: Instant) {
         let Some(index) = self.current else { return };
-        if self.outbox.is_empty() && !self.subscriptions.has_asks() && !self.subscriptions.has_unsaid() {
+        if self.outbox.is_empty()
+            && !self.subscriptions.has_asks()
+            && !self.subscriptions.leaving.has_unsaid()
+        {
             self.outbox.ready_at = None;
             return;
         }
@@ -103,9 +106,10 @@ impl Session {
         let outbox = &self.outbox;
         let online = self.history.state == State::Online;
         let restores = online || self.history.state == State::Restoring;
-        let message = |lane| (online && outbox.has(lane)).then_some(Next::Message(lane));
+        let users = online || self.is_draining();
+        let message = |lane| (users && outbox.has(lane)).then_some(Next::Message(lane));
         let topics = || {
-            let leave = self.subscriptions.has_unsaid().then_some(Next::Leave);
+            let leave = self.subscriptions.leaving.has_unsaid().then_some(Next::Leave);
             let renew = || outbox.renewals.front().map(|id| Next::Renew(*id));
             let ask = || self.subscriptions.has_asks().then_some(Next::Ask);
             leave.or_else(renew).or_else(ask)
@@ -227,21 +231,74 @@ impl Session {
 
     /// Tells the peer which topics are not wanted any more.
     fn let_leaves_out(&mut self, index: usize, now: Instant) -> Result<(), Instant> {
-        let ids = self.subscriptions.unsaid(self.config.protocol.topics_per_message().max(1));
-        let topics: Vec<&Topic> =
-            ids.iter().filter_map(|id| self.subscriptions.leaving(*id)).map(|l| &l.topic).collect();
+        let ids = self.subscriptions.leaving.unsaid(self.config.protocol.topics_per_message().max(1));
+        let (_, forget) = self.let_ending_out(&ids, What::Unsubscribe(ids.clone()), index, now)?;
+        self.subscriptions.leaving.said(&ids, forget);
+        Ok(())
+    }
+
+    /// Tells the peer to end a subscription that is to be made anew, and asks for it again once that is confirmed.
+    fn let_renewal_out(&mut self, id: SubscriptionId, index: usize, now: Instant) -> Result<(), Instant> {
+        if self.subscriptions.get(id).is_none() {
+            return Ok(());
+        }
+        let (request, unanswered) = self.let_ending_out(&[id], What::Renew(id), index, now)?;
+        if let Some(request) = request {
+            self.subscriptions.renews(id, request);
+        }
+        self.subscriptions.renewal(id, self.epoch, now);
+        if unanswered {
+            self.subscriptions.ask(id, true, now);
+        }
+        Ok(())
+    }
+
+    /// Tells the peer to end subscriptions, if the protocol has a message for that. The request that does, and whether there will be no
+    /// answer.
+    fn let_ending_out(
+        &mut self,
+        ids: &[SubscriptionId],
+        what: What,
+        index: usize,
+        now: Instant,
+    ) -> Result<(Option<u64>, bool), Instant> {
+        let ending = self.ending(ids, index, now);
+        if !ending.text.is_empty()
+            && let Err(at) = self.spend(Traffic::Unsubscribe(ids.len()), now)
+        {
+            self.outbox.ending = Some(ending);
+            return Err(at);
+        }
+        let Ending { id, text, ack, .. } = ending;
+        self.text = text;
+        if self.text.is_empty() {
+            return Ok((None, true));
+        }
+        self.requests.next_id();
+        self.send_text(index, id, ack, what, now);
+        Ok((Some(id), ack == Ack::None))
+    }
+
+    /// What ends subscriptions, as it was written when it was held back, or written now.
+    fn ending(&mut self, ids: &[SubscriptionId], index: usize, now: Instant) -> Ending {
         // As long as it is not sent it has not taken an id: how often it was tried must not show.
         let id = self.requests.peek_id();
-        self.text.clear();
-        let context = Context::new(self.clock.wall(now), &self.links[index].terms.params);
-        let ack = self.config.protocol.unsubscribe(id, &topics, &context, &mut self.text);
-        if !self.text.is_empty() {
-            self.spend(Traffic::Unsubscribe(ids.len()), now)?;
-            self.requests.next_id();
-            self.send_text(index, id, ack, What::Unsubscribe(ids.clone()), now);
+        if let Some(ending) = self.outbox.ending.take()
+            && ending.id == id
+            && ending.topics == ids
+        {
+            return ending;
         }
-        self.subscriptions.said(&ids, ack == Ack::None || self.text.is_empty());
-        Ok(())
+        let topic = |id: &SubscriptionId| {
+            let leaving = self.subscriptions.leaving.topic(*id);
+            leaving.or_else(|| self.subscriptions.get(*id).map(|subscription| &subscription.topic))
+        };
+        let topics: Vec<&Topic> = ids.iter().filter_map(topic).collect();
+        let mut text = std::mem::take(&mut self.text);
+        text.clear();
+        let context = Context::new(self.clock.wall(now), &self.links[index].terms.params);
+        let ack = self.config.protocol.unsubscribe(id, &topics, &context, &mut text);
+        Ending { topics: ids.to_vec(), id, text, ack }
     }
 
     /// The time of what is first in a lane may be over, though nobody has looked since.
@@ -281,6 +338,7 @@ impl Session {
         limiter.spend_next(&mut cost, now)?;
         match self.outbox.pop(lane) {
             Some(Waits::Message { id, kind, bytes, compress }) => {
+                self.let_out += 1;
                 self.links[index].send_users(id, kind, &bytes, compress);
             }
             Some(Waits::Request { id, .. }) => self.send_request(index, id, now),
@@ -315,7 +373,7 @@ impl Session {
     }
 
     /// Sends what the protocol wrote to `text`, and awaits the answer if there will be one.
-    fn send_text(&mut self, index: usize, id: u64, ack: Ack, what: What, now: Instant) {
+    pub(super) fn send_text(&mut self, index: usize, id: u64, ack: Ack, what: What, now: Instant) {
         let text = std::mem::take(&mut self.text);
         let sent = self.send_own(index, &text);
         self.text = text;
@@ -367,8 +425,12 @@ impl Session {
 
     /// A close frame goes out whatever the limits say, but it counts for other sessions on the same account.
     pub(super) fn spend_close(&mut self, now: Instant) {
+        self.spend_anyway(Traffic::Close, now);
+    }
+
+    pub(super) fn spend_anyway(&mut self, traffic: Traffic<'_>, now: Instant) {
         let protocol = &self.config.protocol;
-        self.outbox.limiter.spend_anyway(&mut |limit| protocol.cost(limit, Traffic::Close), now);
+        self.outbox.limiter.spend_anyway(&mut |limit| protocol.cost(limit, traffic), now);
     }
 
     /// Tells the user when the pressure has another level, and that there is room again if he was refused some.
@@ -397,27 +459,6 @@ impl Session {
     /// How hard the rate limiter holds back what is sent.
     pub fn pressure(&self) -> Pressure {
         self.outbox.level
-    }
-
-    /// Tells the peer to end a subscription that is to be made anew, and asks for it again once that is confirmed.
-    fn let_renewal_out(&mut self, id: SubscriptionId, index: usize, now: Instant) -> Result<(), Instant> {
-        let Some(subscription) = self.subscriptions.get(id) else { return Ok(()) };
-        let request = self.requests.peek_id();
-        self.text.clear();
-        let context = Context::new(self.clock.wall(now), &self.links[index].terms.params);
-        let topics = [&subscription.topic];
-        let ack = self.config.protocol.unsubscribe(request, &topics, &context, &mut self.text);
-        if !self.text.is_empty() {
-            self.spend(Traffic::Unsubscribe(1), now)?;
-            self.requests.next_id();
-            self.send_text(index, request, ack, What::Renew(id), now);
-            self.subscriptions.renews(id, request);
-        }
-        self.subscriptions.renewal(id, self.epoch, now);
-        if ack == Ack::None || self.text.is_empty() {
-            self.subscriptions.ask(id, true, now);
-        }
-        Ok(())
     }
 }
 

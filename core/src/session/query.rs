@@ -1,9 +1,11 @@
 //! What can be asked of a session, without changing it.
 
-use super::Session;
+use super::closing::SessionEnd;
+use super::event::RequestId;
 use super::latency::Latency;
 use super::status::{State, Stats, Status};
 use super::topic::SubscriptionInfo;
+use super::{Session, SocketOptions};
 use std::fmt;
 use std::time::Instant;
 
@@ -29,9 +31,25 @@ impl Session {
         }
     }
 
+    /// What is to be set on each socket of [`Output::Connect`](crate::Output::Connect).
+    pub fn socket_options(&self) -> &SocketOptions {
+        &self.config.sockets
+    }
+
     /// Counters.
     pub fn stats(&self) -> Stats {
-        Stats { messages_sent: self.last_send + self.own_sent, ..self.stats }
+        let users = if self.limited { self.let_out } else { self.last_send };
+        Stats { messages_sent: users + self.own_sent, ..self.stats }
+    }
+
+    /// How it ended: as `Event::Closed` tells it, and as soon as it is certain, however late events are taken. `None` until then.
+    pub fn end(&self) -> Option<&SessionEnd> {
+        self.end.as_ref()
+    }
+
+    /// When the time of a request of the user's is over; `None` if it is settled.
+    pub(crate) fn request_deadline(&self, id: RequestId) -> Option<Instant> {
+        self.requests.users_deadline_of(id.0)
     }
 
     /// Bytes that wait to be written on the current connection.

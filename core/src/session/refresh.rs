@@ -215,6 +215,8 @@ impl Session {
     /// What a fresh endpoint says holds for the live connection from now on.
     fn put_in_force(&mut self, index: usize, terms: Terms, now: Instant) {
         self.renewal.begin(&terms);
+        // What waits was written with the old parameters.
+        self.outbox.ending = None;
         let link = &mut self.links[index];
         let old = std::mem::replace(&mut link.terms, terms);
         // What did not change keeps its time.

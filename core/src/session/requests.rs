@@ -76,6 +76,8 @@ pub(crate) enum What {
     Unsubscribe(Vec<SubscriptionId>),
     /// Ends a subscription that is then made anew.
     Renew(SubscriptionId),
+    /// The protocol's last message before the close frame.
+    Farewell,
     /// A heartbeat of ours.
     Heartbeat,
     /// An answer of ours to one of the server's: whether that is answered in turn does not matter.
@@ -252,6 +254,11 @@ impl Requests {
         self.deadlines[1].first().map(|(deadline, _)| *deadline)
     }
 
+    /// The same of one of them.
+    pub(crate) fn users_deadline_of(&self, id: u64) -> Option<Instant> {
+        self.live.get(&id).filter(|live| live.what == What::User).map(|live| live.deadline)
+    }
+
     /// Takes out one of the user's whose time is over.
     pub(crate) fn expire_users(&mut self, now: Instant) -> Option<Failed> {
         self.expire(1, now)
@@ -276,6 +283,18 @@ impl Requests {
     pub(crate) fn fail(&mut self, id: u64, why: Unanswered) -> Option<Failed> {
         let live = self.settle(id)?;
         Some(Failed { id, maybe_sent: live.maybe_sent(), what: live.what, why })
+    }
+
+    /// Nothing is sent any more: takes out all but those of the user's that are encoded for this connection and not written, not even in part.
+    /// What becomes of these is not known yet.
+    pub(crate) fn no_more(&mut self, conn: ConnId, messages: u64, unwritten: Unwritten) -> Vec<Failed> {
+        let first_unsent = messages - unwritten.whole;
+        let open = |live: &Live| {
+            live.what == What::User
+                && live.sent.is_some_and(|sent| sent.conn == conn && sent.ordinal >= first_unsent)
+        };
+        let ids: Vec<u64> = self.live.iter().filter(|(_, live)| !open(live)).map(|(id, _)| *id).collect();
+        ids.into_iter().filter_map(|id| self.fail(id, Unanswered::Closed)).collect()
     }
 
     /// The connection is lost, with this much of its `messages` data messages unwritten: takes out those that end with it, and

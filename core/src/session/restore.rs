@@ -3,8 +3,7 @@
 use super::event::{Gap, GapCause, OwnedOutcome, Unanswered};
 use super::lease::Queued;
 use super::link::Link;
-use super::outbox::Authentication;
-use super::outbox::Waits;
+use super::outbox::{Authentication, Waits};
 use super::requests::{Failed, Live, What};
 use super::status::State;
 use super::topic::SubscriptionState;
@@ -19,7 +18,7 @@ use std::time::Instant;
 
 impl Session {
     pub(super) fn upgraded(&mut self, index: usize, upgraded: Box<Upgraded>, now: Instant) {
-        self.attempt = None;
+        self.attempt_succeeded();
         self.stats.connections += 1;
         self.epoch = Epoch(self.stats.connections);
         self.current = Some(index);
@@ -30,6 +29,8 @@ impl Session {
             link.compress(Inflater::new(params), Deflater::new(config, params));
         }
         self.upgraded = Some(upgraded);
+        #[cfg(feature = "mutants")]
+        self.hang();
         if self.is(Mutant::ResetBackoffOnConnect) {
             self.backoff.reset();
         }
@@ -57,6 +58,9 @@ impl Session {
     }
 
     pub(super) fn begin_restore(&mut self, why: &str, now: Instant) {
+        if self.closing {
+            return;
+        }
         self.history.set(State::Restoring, why, now);
         self.subscriptions.restore(now);
         if self.is(Mutant::SkipRestore) {
@@ -151,11 +155,11 @@ impl Session {
                 }
                 self.check_restored(now);
             }
-            What::Unsubscribe(topics) => self.subscriptions.let_go(&topics),
+            What::Unsubscribe(topics) => self.subscriptions.leaving.let_go(&topics),
             // Refused or not: what counts is the answer to the next one.
             What::Renew(topic) => self.renewed(topic, id, now),
             What::Heartbeat => self.heartbeat_answered(Some(id), now),
-            What::HeartbeatReply | What::User => {}
+            What::HeartbeatReply | What::User | What::Farewell => {}
         }
     }
 
@@ -288,7 +292,7 @@ impl Session {
                 self.rejected(&topics, &reason, None, now);
                 self.check_restored(now);
             }
-            What::Unsubscribe(topics) if late => self.subscriptions.said(&topics, true),
+            What::Unsubscribe(topics) if late => self.subscriptions.leaving.said(&topics, true),
             What::Renew(topic) if late => self.renewed(topic, id, now),
             // They wait for the next connection, or end with this one.
             _ => {}

@@ -20,7 +20,7 @@ pub enum State {
     Online,
     /// It waits before the next attempt.
     Backoff,
-    /// The user closed it; the peer's answer is awaited.
+    /// The user closed it: what was accepted goes out, then the peer's answer to the close frame is awaited.
     Closing,
     /// It is over.
     Closed,
@@ -76,7 +76,7 @@ pub struct Stats {
     pub messages_received: u64,
     /// Messages that were there already, by their sequence numbers, and were not told again.
     pub duplicates: u64,
-    /// Messages that were sent, requests and subscriptions included.
+    /// Messages that were sent, requests and subscriptions included. Not those that still wait for the rate limiter, or expired there.
     pub messages_sent: u64,
     /// Bytes that arrived, as read from sockets.
     pub bytes_received: u64,

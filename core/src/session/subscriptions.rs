@@ -9,10 +9,10 @@
 //!     └──────────────────────────────── connection lost ───────────────────┘
 //! ```
 //!
-//! A topic whose last reference is given up is forgotten at once; what the server still has to be told, and still owes an answer to,
-//! is in `leaving`.
+//! A topic whose last reference is given up is forgotten at once; what the server still has to be told of it is in `leaving`.
 
 use super::event::{Epoch, Gap, GapCause, SubscriptionId};
+use super::leaving::Leaving;
 use super::resync::Damper;
 use super::sequence::Tracker;
 use super::topic::{SubscribeOptions, SubscriptionInfo, SubscriptionState};
@@ -34,11 +34,8 @@ pub(crate) struct Subscriptions {
     turns: BTreeSet<(Instant, SubscriptionId)>,
     /// When the silence of each watched topic is to be looked at.
     watching: BTreeSet<(Instant, SubscriptionId)>,
-    leaving: BTreeMap<SubscriptionId, Leaving>,
-    /// Those of them that the peer was not told of yet.
-    unsaid: BTreeSet<SubscriptionId>,
-    /// Names of topics that were ended for good, whose messages may still come on this connection.
-    ended: BTreeSet<String>,
+    /// Topics that nobody wants any more.
+    pub(crate) leaving: Leaving,
     /// How many restored topics have no outcome yet.
     restoring: usize,
 }
@@ -76,15 +73,6 @@ pub(crate) struct Subscription {
     watched: bool,
 }
 
-/// A topic that nobody wants any more.
-#[derive(Debug)]
-pub(crate) struct Leaving {
-    pub(crate) topic: Topic,
-    since: Instant,
-    /// The peer will still answer the message that asked for it, and does not say which one it answers.
-    owed: bool,
-}
-
 impl Subscriptions {
     /// Adds a topic; true if it is a new one. One that is there already gets another reference.
     pub(crate) fn add(
@@ -99,7 +87,7 @@ impl Subscriptions {
             }
             return (id, false);
         }
-        self.ended.remove(topic.name());
+        self.leaving.wanted(topic.name());
         self.last_id += 1;
         let id = SubscriptionId(self.last_id);
         self.by_name.insert(topic.name().to_owned(), id);
@@ -121,22 +109,9 @@ impl Subscriptions {
     pub(crate) fn end(&mut self, id: SubscriptionId) -> Option<Subscription> {
         let subscription = self.remove(id)?;
         if subscription.was_asked() {
-            self.ended.insert(subscription.topic.name().to_owned());
+            self.leaving.mute(subscription.topic.name());
         }
         Some(subscription)
-    }
-
-    /// Whether a topic of that name was ended, so that what still comes of it concerns nobody.
-    pub(crate) fn is_ended(&self, name: &str) -> bool {
-        !self.ended.is_empty() && self.ended.contains(name)
-    }
-
-    /// The peer answered that it does not send these any more.
-    pub(crate) fn let_go(&mut self, ids: &[SubscriptionId]) {
-        for leaving in ids.iter().filter_map(|id| self.leaving.get(id)) {
-            self.ended.remove(leaving.topic.name());
-        }
-        self.said(ids, true);
     }
 
     fn remove(&mut self, id: SubscriptionId) -> Option<Subscription> {
@@ -156,42 +131,7 @@ impl Subscriptions {
     /// The peer is to be told that a topic is not wanted any more.
     pub(crate) fn leave(&mut self, id: SubscriptionId, subscription: Subscription, now: Instant) {
         let owed = subscription.state == SubscriptionState::Pending;
-        self.leaving.insert(id, Leaving { topic: subscription.topic, since: now, owed });
-        self.unsaid.insert(id);
-    }
-
-    /// The first topics that the peer is still to be told are not wanted any more, `max` at most.
-    pub(crate) fn unsaid(&self, max: usize) -> Vec<SubscriptionId> {
-        self.unsaid.iter().copied().take(max).collect()
-    }
-
-    pub(crate) fn leaving(&self, id: SubscriptionId) -> Option<&Leaving> {
-        self.leaving.get(&id)
-    }
-
-    /// The peer was told; `forget` if it will not answer.
-    pub(crate) fn said(&mut self, ids: &[SubscriptionId], forget: bool) {
-        for id in ids {
-            self.unsaid.remove(id);
-            if forget {
-                self.leaving.remove(id);
-            }
-        }
-    }
-
-    /// The peer confirmed, without saying which message it answers, that it subscribed to a topic of that name. True if that may be meant for
-    /// the subscription that is there now, and not for one that was given up.
-    pub(crate) fn take_owed(&mut self, name: &str) -> bool {
-        let owed = self.leaving.values_mut().find(|leaving| leaving.owed && leaving.topic.name() == name);
-        owed.map(|leaving| leaving.owed = false).is_none()
-    }
-
-    /// The peer confirmed that a topic of that name ended; false if nobody had asked for that.
-    pub(crate) fn left(&mut self, name: &str) -> bool {
-        let id = self.leaving.iter().find(|(id, l)| l.topic.name() == name && !self.unsaid.contains(id));
-        let id = id.map(|(id, _)| *id);
-        self.ended.remove(name);
-        id.is_some_and(|id| self.leaving.remove(&id).is_some())
+        self.leaving.add(id, subscription.topic, owed, now);
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -234,17 +174,7 @@ impl Subscriptions {
             reason: s.reason.clone(),
             retry_at: s.turn.filter(|_| s.state == SubscriptionState::Rejected),
         });
-        let leaving = self.leaving.iter().map(|(id, l)| SubscriptionInfo {
-            id: *id,
-            topic: l.topic.name().to_owned(),
-            state: SubscriptionState::Unsubscribing,
-            since: l.since,
-            references: 0,
-            last_message: None,
-            reason: None,
-            retry_at: None,
-        });
-        wanted.chain(leaving)
+        wanted.chain(self.leaving.iter())
     }
 
     pub(crate) fn set(&mut self, id: SubscriptionId, state: SubscriptionState, now: Instant) {
@@ -300,10 +230,6 @@ impl Subscriptions {
 
     pub(crate) fn has_asks(&self) -> bool {
         !self.asks.is_empty()
-    }
-
-    pub(crate) fn has_unsaid(&self) -> bool {
-        !self.unsaid.is_empty()
     }
 
     /// They were asked for, by this request.
@@ -455,9 +381,7 @@ impl Subscriptions {
         self.asks.clear();
         self.turns.clear();
         self.watching.clear();
-        self.leaving.clear();
-        self.unsaid.clear();
-        self.ended.clear();
+        self.leaving = Leaving::default();
         self.restoring = 0;
         for subscription in self.all.values_mut() {
             if std::mem::take(&mut subscription.live) {

@@ -1,8 +1,9 @@
 //! Every deadline of a session, and what is done when it has passed.
 
+use super::attempt::Attempt;
 use super::link::Link;
-use super::{Announced, Backlog, Session};
-use std::time::{Duration, Instant};
+use super::{Announced, Session};
+use std::time::Instant;
 
 impl Session {
     /// Earliest moment at which `handle_timeout` has something to do. `Output::Wait` gives the same; this is for a driver that goes
@@ -12,7 +13,11 @@ impl Session {
             return self.deadline();
         }
         let ends = self.links.iter().filter(|link| link.ends()).filter_map(|link| link.deadline);
-        [self.requests.users_deadline(), self.outbox.deadline()].into_iter().flatten().chain(ends).min()
+        [self.requests.users_deadline(), self.outbox.deadline(), self.close_deadline()]
+            .into_iter()
+            .flatten()
+            .chain(ends)
+            .min()
     }
 
     /// Earliest moment at which something is to be done.
@@ -25,39 +30,24 @@ impl Session {
     }
 
     fn own_deadlines(&self) -> impl Iterator<Item = Instant> {
-        let attempt = self.attempt.as_ref().and_then(|attempt| attempt.deadline);
+        let attempt = self.attempt.as_ref().and_then(Attempt::due);
         let overdue = self.overdue.map(|_| self.last_message);
         let watches = self.watched().and_then(|_| self.watches_deadline().into_iter().chain(overdue).min());
         let waits = [self.requests.deadline(), self.outbox.deadline(), watches, self.renewal_deadline()];
-        [self.retry_at, self.stable_at, attempt].into_iter().chain(waits).flatten()
+        [self.retry_at, self.stable_at, attempt, self.close_deadline()].into_iter().chain(waits).flatten()
     }
 
-    /// Nobody is judged by the time while his answer may lie in the socket: if an event was looked at for long, what arrived meanwhile is to
-    /// be read before timers run. When to look again; `None` if all is read, or was tried for long enough.
-    pub(super) fn read_first(&mut self, now: Instant) -> Option<Instant> {
-        let told = std::mem::take(&mut self.told_since) || self.seen != self.stats.messages_received;
-        self.seen = self.stats.messages_received;
-        // One at a time: who is always slow must not hold up timers for ever.
-        if told && now > self.told_at && self.current.is_some() && self.backlog.is_none() {
-            self.backlog = Some(Backlog { until: now + Self::CATCH_UP, received: u64::MAX, again: now });
-        }
-        let Backlog { until, received, again } = self.backlog?;
-        if now < again {
-            return Some(again);
-        }
-        if now >= until || received == self.stats.bytes_received {
-            self.backlog = None;
-            return None;
-        }
-        let again = now + Duration::from_millis(1);
-        self.backlog = Some(Backlog { until, received: self.stats.bytes_received, again });
-        Some(again)
+    /// Ends what has run out of time whatever may lie in a socket: the user's requests have the time that he gave them, and nothing is
+    /// expected of a connection that was left. False if that changed nothing.
+    pub(super) fn run_out(&mut self, now: Instant) -> bool {
+        self.expire_requests(now);
+        let left = self.links.iter_mut().filter(|link| link.is_retired());
+        // `is_over` sees that there is no deadline any more.
+        let dropped = left.filter_map(|link| link.deadline.take_if(|at| *at <= now)).count();
+        dropped > 0 || !self.events.is_empty()
     }
 
-    /// Timers do not wait for longer than this for a peer that sends all the time.
-    const CATCH_UP: Duration = Duration::from_secs(1);
-
-    /// Deals with what is due. Only when all that arrived is parsed and told: a pong, an answer or a close frame may be among it.
+    /// Deals with what else is due. Only when all that arrived is parsed and told: a pong, an answer or a close frame may be among it.
     pub(super) fn run_timers(&mut self, now: Instant) {
         if self.retry_at.take_if(|at| *at <= now).is_some() {
             self.start_attempt(now);
@@ -65,12 +55,12 @@ impl Session {
         if self.stable_at.take_if(|at| *at <= now).is_some() {
             self.backoff.reset();
         }
-        self.attempt_overdue(now);
-        self.expire_requests(now);
+        self.attempt_due(now);
         while let Some(failed) = self.requests.expire_own(now) {
             self.request_failed(failed, now);
         }
         self.expire_messages(now);
+        self.close_overdue(now);
         self.run_renewal(now);
         self.run_watches(now);
         for index in 0..self.links.len() {

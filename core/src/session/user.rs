@@ -2,7 +2,6 @@
 
 use super::Session;
 use super::event::{Epoch, RequestId, SendId, SubscriptionId, Unanswered};
-use super::link::Stage;
 use super::outbox::{Lane, Waits};
 use super::overflow::Overflow;
 use super::requests::{Kept, OnDisconnect, RequestOptions, What};
@@ -11,7 +10,6 @@ use super::subscriptions::Subscription;
 use super::topic::SubscribeOptions;
 use crate::message::Message;
 use crate::protocol::{OwnedRpcError, Request, Topic, Unsupported};
-use crate::ws::CloseCode;
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -148,7 +146,7 @@ impl Session {
         }
         // The socket may take nothing: the time of that is to be counted, also where nothing else is to be waited for.
         if link.sender.queued() == 0 {
-            self.wake_known = false;
+            self.quiet.ends();
         }
         link.sender.message(message.kind(), message.as_bytes(), options.compress);
         self.last_send += 1;
@@ -446,29 +444,6 @@ impl Session {
             self.renew = true;
         } else if self.retry_at.is_some() {
             self.retry_at = Some(self.flaps.as_ref().map_or(now, |flaps| flaps.earliest(now)));
-        }
-    }
-
-    /// Ends the session with a close handshake (RFC 6455 section 7.1.2). What was sent goes out first; messages that arrive until
-    /// the peer answers are still told; requests without an answer are settled now. The reason is cut to 123 bytes. Calling it again does nothing.
-    pub fn close(&mut self, code: CloseCode, reason: &str, now: Instant) {
-        self.calm = false;
-        if self.closing || self.history.state == State::Closed {
-            return;
-        }
-        (self.closing, self.renew, self.notice, self.direct) = (true, false, None, false);
-        self.end_renewal();
-        self.settle_all(now);
-        self.drop_waiting(now);
-        self.retry_at = None;
-        match self.current {
-            Some(index) if matches!(self.links[index].stage, Stage::Open) => {
-                let deadline = now + self.config.close_timeout;
-                self.spend_close(now);
-                self.links[index].close(code, reason, deadline);
-                self.history.set(State::Closing, "closed by the user", now);
-            }
-            _ => self.finish(None, now),
         }
     }
 }

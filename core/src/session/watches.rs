@@ -79,6 +79,9 @@ impl Session {
 
     /// True if the connection was given up.
     fn topic_silent(&mut self, id: SubscriptionId, index: usize, now: Instant) -> bool {
+        if self.closing {
+            return false;
+        }
         // Where messages do not tell their topic, each may be of any.
         let any = if self.inspects { None } else { Some(self.last_data) };
         let Some(step) = self.subscriptions.check_silence(id, any, now) else { return false };

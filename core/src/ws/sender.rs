@@ -189,6 +189,17 @@ impl Sender {
         self.seams.clear();
     }
 
+    /// The same, but a close frame stays.
+    pub(crate) fn cut_messages(&mut self) {
+        let close = frames(&self.bytes[..self.tail])
+            .find(|(at, _)| *at >= self.head && self.bytes[*at] & 0x0f == CLOSE);
+        self.cut();
+        if let Some((at, size)) = close {
+            self.bytes.copy_within(at..at + size, self.tail);
+            self.tail += size;
+        }
+    }
+
     /// Encodes one frame at the end.
     fn frame(&mut self, first: u8, payload: &[u8]) {
         let key = self.keys.next_key();
@@ -298,6 +309,32 @@ mod tests {
         let opcodes: Vec<u8> =
             frames(&sender.bytes[..sender.tail]).map(|(at, _)| sender.bytes[at] & 0x0f).collect();
         assert_eq!(opcodes, [CONTINUATION, frame::PING, CONTINUATION]);
+    }
+
+    #[test]
+    fn a_cut_leaves_what_was_begun_and_the_close_frame() {
+        let whole = |sender: &mut Sender| {
+            // Three fragments, one frame, and the close frame.
+            sender.message(Kind::Binary, &[1; 40], true);
+            sender.message(Kind::Binary, &[2; 5], true);
+            sender.close(&[3, 232]);
+            sender.queued()
+        };
+        let all = whole(&mut sender(16));
+        for taken in 0..=all {
+            let mut sender = sender(16);
+            whole(&mut sender);
+            let mut out = sender.transmit()[..taken].to_vec();
+            sender.transmitted(taken);
+            let unwritten = sender.unwritten();
+            sender.cut_messages();
+            out.extend_from_slice(sender.transmit());
+            let opcodes: Vec<u8> = frames(&out).map(|(at, _)| out[at] & 0x0f).collect();
+            let size: usize = frames(&out).map(|(_, size)| size).sum();
+            assert_eq!((size, opcodes.last()), (out.len(), Some(&CLOSE)), "{taken}");
+            let begun = opcodes.iter().filter(|opcode| **opcode == BINARY).count() as u64;
+            assert_eq!(begun, 2 - unwritten.whole, "{taken}: {opcodes:?}");
+        }
     }
 
     proptest! {

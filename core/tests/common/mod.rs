@@ -1,11 +1,17 @@
 //! A session under test: virtual time, connections in memory, and a peer that is nothing but functions of bytes.
 
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of this")]
+#![allow(dead_code, unreachable_pub, unused_imports, reason = "each test binary uses its own part of this")]
 #![allow(clippy::unwrap_used, reason = "in tests, a panic is the report")]
+
+mod rpc;
+
+#[allow(unused_imports, reason = "each test binary uses its own part of this")]
+pub use rpc::*;
 
 use everwire_core::protocol::{Ack, Context, Fault, Inbound, Unsupported};
 use everwire_core::{
     Clock, Config, ConnId, Disconnect, Output, OwnedEvent, Protocol, Recovery, Request, Session, Topic,
+    Unsent,
 };
 use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
@@ -62,7 +68,10 @@ pub enum Stop {
 #[derive(Debug)]
 pub struct Conn {
     pub id: ConnId,
+    /// Of a stream of the user's connector: `0.0.0.0:0`.
     pub addr: SocketAddr,
+    /// When it was asked for.
+    pub at: Instant,
     /// All that the client wrote.
     pub written: Vec<u8>,
     /// The session wants it dropped.
@@ -76,7 +85,7 @@ pub struct Harness {
     pub now: Instant,
     pub conns: Vec<Conn>,
     pub events: Vec<OwnedEvent>,
-    /// `Provide` and `Resolve`, as they came.
+    /// `Provide`, `Resolve` and `Open`, as they came.
     pub asked: Vec<Output>,
     /// Whether events are taken as soon as they are announced.
     pub takes: bool,
@@ -108,7 +117,7 @@ impl Harness {
             match self.s.poll_output(self.now) {
                 Output::Connect(id, addr) => {
                     assert!(self.conns.iter().all(|conn| conn.id < id), "ids count up");
-                    self.conns.push(Conn { id, addr, written: vec![], dropped: false });
+                    self.conns.push(Conn { id, addr, at: self.now, written: vec![], dropped: false });
                 }
                 Output::Disconnect(id) => {
                     let conn = self.conns.iter_mut().find(|conn| conn.id == id).expect("a known connection");
@@ -116,6 +125,17 @@ impl Harness {
                     conn.dropped = true;
                 }
                 asked @ (Output::Provide(_) | Output::Resolve(_)) => self.asked.push(asked),
+                Output::Open(id) => {
+                    let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+                    self.conns.push(Conn {
+                        id,
+                        addr: nowhere,
+                        at: self.now,
+                        written: vec![],
+                        dropped: false,
+                    });
+                    self.asked.push(Output::Open(id));
+                }
                 Output::Event if self.takes => {
                     let event = self.s.event().expect("an announced event is there").to_owned();
                     self.events.push(event);
@@ -326,43 +346,6 @@ fn client_frame(bytes: &[u8]) -> Option<(u8, Vec<u8>, usize)> {
     Some((first, payload, bytes.len() - rest.len() + len))
 }
 
-/// Ids and channels of the subscribe calls among JSON-RPC texts.
-pub fn calls(texts: &[String], method: &str) -> Vec<(u64, Vec<String>)> {
-    let calls = texts.iter().map(|text| serde_json::from_str::<serde_json::Value>(text).expect("JSON"));
-    let calls = calls.filter(|call| call["method"] == method).map(|call| {
-        let channels = call["params"]["channels"].as_array().expect("channels");
-        let channels = channels.iter().map(|channel| channel.as_str().unwrap().to_owned()).collect();
-        (call["id"].as_u64().unwrap(), channels)
-    });
-    calls.collect()
-}
-
-/// A JSON-RPC response.
-pub fn result(id: u64, result: &str) -> Vec<u8> {
-    text(&format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#))
-}
-
-pub fn rpc_error(id: u64, message: &str) -> Vec<u8> {
-    text(&format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":7,"message":"{message}"}}}}"#))
-}
-
-/// A JSON-RPC notification.
-pub fn notification(channel: &str, data: u32) -> Vec<u8> {
-    text(&format!(
-        r#"{{"jsonrpc":"2.0","method":"subscription","params":{{"channel":"{channel}","data":{data}}}}}"#
-    ))
-}
-
-/// Confirms every subscribe call that the client made on a connection after the first `seen` texts; how many texts there are then.
-pub fn confirm(h: &mut Harness, conn: usize, seen: usize) -> usize {
-    let texts = h.texts(conn);
-    for (id, channels) in calls(&texts[seen..], "subscribe") {
-        let channels = serde_json::to_string(&channels).unwrap();
-        h.feed(conn, &result(id, &channels));
-    }
-    texts.len()
-}
-
 /// Runs `test` on a thread of its own, and fails when it has not ended in time: for what would never end if it were wrong.
 #[expect(clippy::disallowed_methods, reason = "an endless loop is only seen from outside it")]
 pub fn ends(test: impl FnOnce() + Send + 'static) {
@@ -511,29 +494,20 @@ pub fn in_short(event: &OwnedEvent) -> String {
         }
         OwnedEvent::Pong { rtt, .. } => format!("pong {rtt:?}"),
         OwnedEvent::Lost { error, .. } => format!("lost: {error}"),
-        OwnedEvent::Closed { error } => format!("closed {:?}", error.as_ref().map(ToString::to_string)),
+        OwnedEvent::Closed { error, unsent } => {
+            let error = error.as_ref().map(ToString::to_string);
+            let unsent = unsent_in_short(unsent);
+            format!("closed {error:?}{unsent}")
+        }
         other => format!("{other:?}"),
     }
 }
 
-/// What the client wrote on a connection, in short: methods of calls, with their channels; batches in brackets; other texts as they are.
-pub fn wire(h: &Harness, conn: usize) -> Vec<String> {
-    fn call(json: &serde_json::Value) -> Option<String> {
-        if let Some(calls) = json.as_array() {
-            return Some(format!("[{}]", calls.iter().filter_map(call).collect::<Vec<_>>().join(" ")));
-        }
-        let method = json["method"].as_str()?;
-        let channels = json["params"]["channels"].as_array().into_iter().flatten();
-        let channels: Vec<&str> = channels.filter_map(|channel| channel.as_str()).collect();
-        Some(if channels.is_empty() { method.into() } else { format!("{method} {}", channels.join(",")) })
-    }
-    let texts = h.texts(conn).into_iter();
-    texts.map(|text| serde_json::from_str(&text).ok().as_ref().and_then(call).unwrap_or(text)).collect()
-}
-
-/// The id of the last call of a method on a connection.
-pub fn last_id(h: &Harness, conn: usize, method: &str) -> u64 {
-    let texts = h.texts(conn).into_iter().rev();
-    let mut calls = texts.filter_map(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
-    calls.find(|call| call["method"] == method).and_then(|call| call["id"].as_u64()).expect("such a call")
+/// What was not sent, in short: nothing, or ` unsent ` and the ids; the one that was cut has a `~`.
+pub fn unsent_in_short(unsent: &Unsent) -> String {
+    let ids = (unsent.not_sent.start.as_u64()..unsent.not_sent.end.as_u64())
+        .chain(unsent.waiting.iter().map(|id| id.as_u64()));
+    let ids: Vec<String> =
+        unsent.cut.iter().map(|id| format!("~{}", id.as_u64())).chain(ids.map(|id| id.to_string())).collect();
+    if ids.is_empty() { String::new() } else { format!(" unsent {}", ids.join(" ")) }
 }

@@ -6,10 +6,12 @@
 use crate::common::*;
 use everwire_core::protocol::{Ack, Context, Inbound, OwnedRpcError, Traffic, Unsupported};
 use everwire_core::{
-    Config, Limit, Message, OwnedEvent, OwnedOutcome, Protocol, Request, RequestId, RequestOptions, SendId,
-    SendOptions, SubscribeOptions, SubscriptionId, Topic,
+    CloseOptions, Config, Limit, Message, OwnedEvent, OwnedOutcome, Protocol, Request, RequestId,
+    RequestOptions, SendId, SendOptions, SubscribeOptions, SubscriptionId, Topic,
 };
 use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 type Costs = fn(&str, Traffic<'_>) -> u32;
@@ -21,6 +23,9 @@ pub struct Venue {
     costs: Costs,
     authenticated: bool,
     batch: usize,
+    /// How often it was asked how to end subscriptions.
+    pub endings: Arc<AtomicU64>,
+    farewell: Option<Ack>,
 }
 
 /// A window without a margin.
@@ -30,7 +35,14 @@ pub fn exact(name: &str, max: u32, per: Duration) -> Limit {
 
 impl Venue {
     pub fn new(limits: impl Into<Vec<Limit>>) -> Self {
-        Self { limits: limits.into(), costs: |_, _| 1, authenticated: false, batch: 100 }
+        Self {
+            limits: limits.into(),
+            costs: |_, _| 1,
+            authenticated: false,
+            batch: 100,
+            endings: Arc::default(),
+            farewell: None,
+        }
     }
 
     pub fn costs(self, costs: Costs) -> Self {
@@ -39,6 +51,11 @@ impl Venue {
 
     pub fn authenticated(self) -> Self {
         Self { authenticated: true, ..self }
+    }
+
+    /// It says `bye 1` before it closes.
+    pub fn farewell(self, ack: Ack) -> Self {
+        Self { farewell: Some(ack), ..self }
     }
 
     pub fn batches(self, batch: usize) -> Self {
@@ -97,6 +114,7 @@ impl Protocol for Venue {
     }
 
     fn unsubscribe(&self, id: u64, topics: &[&Topic], _: &Context<'_>, out: &mut String) -> Ack {
+        self.endings.fetch_add(1, Ordering::Relaxed);
         write!(out, "unsub {id} {}", names(topics)).unwrap();
         Ack::Response
     }
@@ -112,6 +130,12 @@ impl Protocol for Venue {
 
     fn heartbeat_reply(&self, _: &str, id: u64, out: &mut String) {
         write!(out, "alive {id}").unwrap();
+    }
+
+    fn farewell(&self, id: u64, out: &mut String) -> Ack {
+        let Some(ack) = self.farewell else { return Ack::None };
+        write!(out, "bye {id}").unwrap();
+        ack
     }
 
     fn limits(&self) -> Vec<Limit> {
@@ -241,6 +265,20 @@ impl Wire {
         &self.outcomes
     }
 
+    /// The user closes.
+    pub fn close(&mut self, options: CloseOptions) {
+        self.h.s.close_with(options, self.h.now);
+        self.note();
+    }
+
+    /// The server closes, or answers the client's close frame; then it ends the connection.
+    pub fn hang_up(&mut self) {
+        self.h.feed_silently(self.conn, &close(1000, ""));
+        self.note();
+        self.h.eof(self.conn);
+        self.note();
+    }
+
     /// The server says something.
     pub fn say(&mut self, said: &str) {
         self.h.feed_silently(self.conn, &text(said));
@@ -315,7 +353,7 @@ fn brief(event: OwnedEvent) -> String {
             format!("lost {not_sent:?} {waiting:?} cut {:?}", unsent.cut.map(|id| id.as_u64()))
         }
         OwnedEvent::Gap(_) => "gap".to_owned(),
-        OwnedEvent::Closed { error: None } => "closed".to_owned(),
+        OwnedEvent::Closed { error: None, unsent } => format!("closed{}", unsent_in_short(&unsent)),
         OwnedEvent::Message { message, .. } => format!("message {message}"),
         other => format!("{other:?}"),
     }

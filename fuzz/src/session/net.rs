@@ -44,7 +44,11 @@ impl World {
 
     pub(super) fn resolved(&mut self, arg: u8) {
         let Some(&id) = self.resolves.iter().nth_back(usize::from(arg >> 5)) else { return };
-        let addrs: Vec<SocketAddr> = (0..arg % 8).map(|n| SocketAddr::from(([127, 0, 0, n], 80))).collect();
+        let addr = |n: u8| match n % 3 {
+            2 => SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, u16::from(n)], 80)),
+            _ => SocketAddr::from(([127, 0, 0, n], 80)),
+        };
+        let addrs: Vec<SocketAddr> = (0..arg % 8).map(addr).collect();
         let result = match arg & 16 {
             0 => Ok(&*addrs),
             _ => Err(ResolveError { message: "no such name".into() }),

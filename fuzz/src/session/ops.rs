@@ -5,7 +5,7 @@ use super::world::{Made, Numbers, Takes, Topic, World};
 use crate::Input;
 use everwire_core::protocol::OwnedRpcError;
 use everwire_core::{
-    CloseCode, Message, OnDisconnect, Pressure, Request, RequestId, RequestOptions, SendError, SendId,
+    CloseOptions, Drain, Message, OnDisconnect, Pressure, Request, RequestId, RequestOptions, SendError, SendId,
     SendOptions, SequenceRule, State, Step, SubscribeOptions, SubscriptionId, Watch,
 };
 use std::time::Duration;
@@ -85,7 +85,12 @@ impl World {
             }
             26 => self.session.reconnect(now),
             // Ends are rare, so that something comes before them.
-            27 if arg >= 0xe0 => self.session.close(CloseCode::Normal, &"bye ".repeat(usize::from(arg)), now),
+            27 if arg >= 0xe0 => {
+                let drain = [Drain::Accepted, Drain::Answers, Drain::Nothing][usize::from(arg % 3)];
+                let within = Duration::from_millis(u64::from(arg & 0x1c) * 500);
+                let options = CloseOptions::new().reason("bye ".repeat(usize::from(arg)));
+                self.session.close_with(options.drain(drain).within(within), now);
+            }
             28 if arg >= 0xf0 => self.session.abort(now),
             29 => self.misuse(arg),
             30 => self.queries(),

@@ -5,7 +5,7 @@ use crate::Input;
 use everwire_core::protocol::{Fault, Traffic};
 use everwire_core::ws::Limits;
 use everwire_core::ws::deflate::DeflateConfig;
-use everwire_core::{Config, JsonRpc, Limit, Policy, Recovery, Sequence, Step, Watch};
+use everwire_core::{Config, JsonRpc, Limit, Policy, Recovery, Sequence, Step, Transport, Watch};
 use std::time::Duration;
 
 pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -117,6 +117,12 @@ impl Setup {
             1 => config.resubscribe_backoff(SECOND / 1000, SECOND / 1000),
             2 => config.resubscribe_backoff(10 * SECOND, 10 * SECOND),
             _ => config.resubscribe_backoff(SECOND, 5 * SECOND),
+        };
+        config = match ends >> 1 & 3 {
+            1 => config.race_delay(None),
+            2 => config.race_delay(2 * SECOND),
+            3 => config.transport(Transport::Connector),
+            _ => config,
         };
         if pace & 128 != 0 {
             config = config.latency_buffer(1).stable_after(Duration::ZERO);

@@ -99,7 +99,13 @@ impl World {
                 self.refused -= 1;
             }
             OwnedEvent::AttemptFailed { failures, .. } => assert!(*failures > 0),
-            OwnedEvent::Closed { .. } => self.over = true,
+            OwnedEvent::Closed { unsent, .. } => {
+                self.over = true;
+                assert_eq!(self.session.end().map(|end| &end.unsent), Some(unsent));
+                if !self.setup.deflate {
+                    self.check_end(unsent);
+                }
+            }
             other => panic!("unknown event {other:?}"),
         }
     }
@@ -194,5 +200,20 @@ impl World {
         assert!(unsent.cut.is_none_or(|cut| cut.as_u64() >= first));
         self.messages_unsent.extend(start..end);
         self.messages_unsent.extend(unsent.waiting.iter().map(|id| id.as_u64()));
+    }
+
+    /// What the end says not to have been sent was sent for the last connection, no loss told it, and the server does not have it.
+    fn check_end(&mut self, unsent: &Unsent) {
+        let (start, end) = (unsent.not_sent.start.as_u64(), unsent.not_sent.end.as_u64());
+        assert!(start <= end && end == self.last_send + 1, "{unsent:?}");
+        let last = self.sent.last_key_value().map_or(&[][..], |(_, ids)| ids);
+        for id in (start..end).chain(unsent.waiting.iter().map(|id| id.as_u64())) {
+            assert!(last.contains(&id), "message {id} is none of {last:?}: {unsent:?}");
+            assert!(!self.messages_read.contains(&id), "the server has message {id}: {unsent:?}");
+            assert!(self.messages_unsent.insert(id), "message {id} was given up before: {unsent:?}");
+        }
+        if let Some(cut) = unsent.cut {
+            assert!(last.contains(&cut.as_u64()), "{cut:?} is none of {last:?}");
+        }
     }
 }

@@ -10,6 +10,8 @@ use everwire_core::{
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
+/// The default of `Config::connect_timeout`.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// When the user took his time, what has arrived is read before timers run, for so long at most.
 const CATCH_UP: Duration = Duration::from_secs(1);
 /// Outputs between two operations: an operation brings some hundred messages at most.
@@ -68,7 +70,8 @@ pub(super) struct Socket {
     /// The session has neither dropped it nor been told that it is gone.
     pub(super) alive: bool,
     pub(super) connected: bool,
-    /// When the session asked for another one.
+    asked: Instant,
+    /// When the session asked for another one, although this was connected.
     superseded: Option<Instant>,
     pub(super) peer: Peer,
     /// When the peer read what limits count.
@@ -195,7 +198,7 @@ impl World {
                 }
                 Output::Provide(id) => self.provides.push(id),
                 Output::Resolve(id) => self.resolves.push(id),
-                Output::Connect(id, _) => self.connect(id),
+                Output::Connect(id, _) | Output::Open(id) => self.connect(id),
                 Output::Disconnect(id) => {
                     let socket = self.sockets.iter_mut().find(|socket| socket.id == id);
                     // It may be gone meanwhile.
@@ -231,19 +234,29 @@ impl World {
 
     fn connect(&mut self, id: ConnId) {
         assert!(self.sockets.last().is_none_or(|last| last.id < id), "{id:?} is not new");
-        if let Some(last) = self.sockets.last_mut() {
-            last.superseded = Some(self.latest);
+        for socket in self.sockets.iter_mut().filter(|socket| socket.alive && socket.connected) {
+            socket.superseded.get_or_insert(self.latest);
         }
         let peer = Peer::new(self.setup.per_topic, self.setup.authenticates);
         let counted = Vec::new();
-        self.sockets.push(Socket { id, alive: true, connected: false, superseded: None, peer, counted });
+        let (asked, superseded) = (self.latest, None);
+        self.sockets.push(Socket { id, alive: true, connected: false, asked, superseded, peer, counted });
     }
 
-    /// Sockets that were given up are dropped in time.
+    /// Sockets that were given up are dropped in time, those that lost a race at once.
     fn check_sockets(&self) {
-        for socket in self.sockets.iter().filter(|socket| socket.alive) {
-            let left = socket.superseded.is_none_or(|at| self.now < at + CLOSE_TIMEOUT + CATCH_UP);
+        let alive = || self.sockets.iter().filter(|socket| socket.alive);
+        let current = alive().find(|socket| socket.connected && socket.superseded.is_none());
+        let newest = alive().rfind(|socket| socket.connected);
+        for socket in alive() {
+            let left = match socket.superseded {
+                Some(at) => self.now < at + CLOSE_TIMEOUT + CATCH_UP,
+                None if socket.connected => true,
+                None => current.is_none() && self.now < socket.asked + CONNECT_TIMEOUT,
+            };
             assert!(left, "{:?} should have been dropped", socket.id);
+            let lost = !socket.connected && newest.is_some_and(|newest| socket.id < newest.id);
+            assert!(!lost, "{:?} lost a race and was not dropped", socket.id);
         }
     }
 
@@ -263,7 +276,8 @@ impl World {
         }
         let wanted = |state: SubscriptionState| state != SubscriptionState::Unsubscribing;
         let (wanted, leaving): (Vec<_>, Vec<_>) = self.session.subscriptions().partition(|s| wanted(s.state));
-        assert!(wanted.len() <= 8, "{wanted:?}");
+        // `t0` to `t7`, and the one that is asked for at the end.
+        assert!(wanted.len() <= 9, "{wanted:?}");
         assert!(leaving.len() <= self.unsubscribed, "{leaving:?}");
     }
 

@@ -109,10 +109,12 @@ impl<S: Server, U: User> Simulation<S, U> {
                     }
                     self.last_conn = Some(number);
                     self.log.note(now, Step::Connect(number, addr));
-                    let (conn, sleep) = Conn::new(id, self.seed, &self.net, now, &mut self.log);
+                    let (conn, sleep) = Conn::new(id, addr, self.seed, &self.net, now, &mut self.log);
                     self.conns.push(conn);
                     self.sleeps.extend(sleep);
+                    self.user.connects(number, addr, &self.session, now);
                 }
+                Output::Open(id) => return Err(format!("Open({id:?}), and the transport is TCP")),
                 Output::Disconnect(id) => {
                     self.log.note(now, Step::Dropped(id.as_u64()));
                     let conn = self.conns.iter_mut().find(|conn| conn.id == id && conn.client);
@@ -249,7 +251,7 @@ impl<S: Server, U: User> Simulation<S, U> {
                 break;
             }
             let len = conn.write(bytes, net, now, log);
-            log.bytes(&bytes[..len]);
+            conn.digest(&bytes[..len], log);
             log.note(now, Step::Wrote(number, len));
             session.handle_transmitted(id, len, at);
             moved = true;
@@ -265,7 +267,7 @@ impl<S: Server, U: User> Simulation<S, U> {
             Ok(bytes) => {
                 let len = bytes.len();
                 room[..len].copy_from_slice(bytes);
-                log.bytes(bytes);
+                conn.digest(&room[..len], log);
                 log.note(now, Step::Read(number, len));
                 stats.bytes += len as u64;
                 conn.read(len, net, now, log);

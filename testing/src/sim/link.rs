@@ -6,7 +6,11 @@ use super::{Accept, Ended, Net};
 use everwire_core::ConnId;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::Rng;
+use std::net::SocketAddr;
 use std::time::Duration;
+
+/// The type of the record that a TLS client begins with (RFC 8446 section 5.1). An HTTP request begins with a letter.
+const TLS_HANDSHAKE: u8 = 22;
 
 /// What the seed has in store for a connection. Times are since the start of the simulation.
 #[derive(Debug)]
@@ -39,6 +43,7 @@ pub(super) enum Stage {
 #[derive(Debug)]
 pub(super) struct Conn {
     pub(super) id: ConnId,
+    pub(super) addr: SocketAddr,
     pub(super) stage: Stage,
     /// The client has it: neither dropped it nor was told of its end.
     pub(super) client: bool,
@@ -53,12 +58,15 @@ pub(super) struct Conn {
     fin: bool,
     /// The client's socket takes nothing before.
     pause: Duration,
+    /// Whether it is encrypted, by the first byte that the client wrote.
+    encrypted: Option<bool>,
 }
 
 impl Conn {
     /// A connection that is asked for now, and when the client's process is to sleep, for how long.
     pub(super) fn new(
         id: ConnId,
+        addr: SocketAddr,
         seed: u64,
         net: &Net,
         now: Duration,
@@ -101,6 +109,7 @@ impl Conn {
         }
         let mut conn = Self {
             id,
+            addr,
             stage: Stage::Asked(Duration::ZERO),
             client: true,
             server: false,
@@ -122,6 +131,7 @@ impl Conn {
             backlog: Bytes::default(),
             fin: false,
             pause: Duration::ZERO,
+            encrypted: None,
         };
         conn.stage = Stage::Asked(conn.arrival(Way::Up, net, begin, log));
         let sleep = sleep.0.then(|| (now.saturating_add(sleep.1), sleep.2));
@@ -130,6 +140,13 @@ impl Conn {
 
     pub(super) fn number(&self) -> u64 {
         self.id.as_u64()
+    }
+
+    /// Notes bytes that the client writes or reads. What is encrypted differs from run to run in all but its length.
+    pub(super) fn digest(&mut self, bytes: &[u8], log: &mut Log) {
+        if !*self.encrypted.get_or_insert(bytes.first() == Some(&TLS_HANDSHAKE)) {
+            log.bytes(bytes);
+        }
     }
 
     /// Whether anybody still has it.

@@ -30,6 +30,7 @@ pub use script::{Plan, Script};
 
 use everwire_core::{Clock, OwnedEvent, Session};
 use std::fmt::Debug;
+use std::net::SocketAddr;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -37,8 +38,8 @@ use std::time::{Duration, Instant, SystemTime};
 ///
 /// After each call its [`output`](Self::output) is asked for until there is none.
 pub trait Server: Debug {
-    /// A client connects. Ids count up and are never used twice.
-    fn accept(&mut self, conn: u64, now: Duration) -> Accept;
+    /// A client connects to this address, whose port is that of the URL. Ids count up and are never used twice.
+    fn accept(&mut self, conn: u64, to: SocketAddr, now: Duration) -> Accept;
 
     /// These bytes arrived on an open connection, cut as the network pleased.
     fn received(&mut self, conn: u64, bytes: &[u8], now: Duration);
@@ -76,6 +77,11 @@ pub trait Server: Debug {
 pub trait User: Debug {
     /// An event was taken.
     fn event(&mut self, event: &OwnedEvent, session: &mut Session, now: Duration);
+
+    /// The session begins to connect to this address, whose port is that of the URL: for whoever watches where it goes. Default: nothing.
+    fn connects(&mut self, conn: u64, to: SocketAddr, session: &Session, now: Duration) {
+        let _ = (conn, to, session, now);
+    }
 
     /// When [`act`](Self::act) is to be called; `None` is never. A moment that is over means now.
     fn deadline(&self) -> Option<Duration>;

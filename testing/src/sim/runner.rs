@@ -49,6 +49,7 @@ pub struct Stats {
 /// ```
 /// use everwire_core::{Config, OwnedEvent, Session};
 /// use everwire_testing::sim::{Accept, Action, Ended, Net, Outcome, Server, Simulation, User};
+/// use std::net::SocketAddr;
 /// use std::time::Duration;
 ///
 /// /// Nobody at home.
@@ -56,7 +57,7 @@ pub struct Stats {
 /// struct Nobody;
 ///
 /// impl Server for Nobody {
-///     fn accept(&mut self, _: u64, _: Duration) -> Accept {
+///     fn accept(&mut self, _: u64, _: SocketAddr, _: Duration) -> Accept {
 ///         Accept::Refuse
 ///     }
 ///     fn received(&mut self, _: u64, _: &[u8], _: Duration) {}
@@ -118,7 +119,8 @@ pub struct Simulation<S: Server, U: User> {
 type Provider = Box<dyn FnMut(Duration) -> Result<Endpoint, ProviderError>>;
 
 impl<S: Server, U: User> Simulation<S, U> {
-    /// A simulation at time zero. TLS is not simulated: `config` has a `ws://` URL or none.
+    /// A simulation at time zero. TLS is not simulated: over a `wss://` URL the server is given what the client encrypted, and may answer what
+    /// makes the attempt fail.
     ///
     /// # Errors
     /// [`ConfigError`] names the option that cannot work.
@@ -306,7 +308,7 @@ impl<S: Server, U: User> Simulation<S, U> {
                 && conn.client
             {
                 let answer = conn.intercept(now, &mut self.log);
-                let answer = answer.unwrap_or_else(|| self.server.accept(id, now));
+                let answer = answer.unwrap_or_else(|| self.server.accept(id, conn.addr, now));
                 self.log.note(now, Step::Accept(id, answer));
                 conn.answer(answer, &self.net, now, &mut self.log);
                 moved = true;

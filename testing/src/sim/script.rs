@@ -5,10 +5,11 @@ use super::model::{Did, Fact, Look, Told, Witness};
 use super::venue::NO_SUCH;
 use super::{User, instant};
 use everwire_core::{
-    CloseCode, Epoch, Message, OnDisconnect, OwnedEvent, Request, RequestId, RequestOptions, SendOptions,
-    Session, State, SubscribeOptions, SubscriptionId, Watch,
+    CloseOptions, Drain, Epoch, Message, OnDisconnect, OwnedEvent, Request, RequestId, RequestOptions,
+    SendOptions, Session, State, SubscribeOptions, SubscriptionId, Watch,
 };
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// How often the session is looked at when nothing else happens.
@@ -245,6 +246,13 @@ impl Script {
 }
 
 impl User for Script {
+    fn connects(&mut self, conn: u64, to: SocketAddr, session: &Session, now: Duration) {
+        self.wake(now);
+        self.look(session, now);
+        self.see(now, Fact::Dialed { conn, port: to.port() });
+        self.due = self.called_at();
+    }
+
     fn event(&mut self, event: &OwnedEvent, session: &mut Session, now: Duration) {
         self.wake(now);
         self.events += 1;
@@ -293,7 +301,9 @@ impl User for Script {
             self.closed = true;
             self.next = None;
             self.see(now, Fact::Did(Did::Close));
-            session.close(CloseCode::Normal, "enough", instant(now));
+            let drains = [Drain::Nothing, Drain::Accepted, Drain::Answers];
+            let drain = drains[self.dice.index(drains.len())];
+            session.close_with(CloseOptions::new().reason("enough").drain(drain), instant(now));
         }
         self.due = self.called_at();
     }

@@ -35,7 +35,7 @@ struct Echo {
 }
 
 impl Server for Echo {
-    fn accept(&mut self, conn: u64, _: Duration) -> Accept {
+    fn accept(&mut self, conn: u64, _: SocketAddr, _: Duration) -> Accept {
         if self.refuses {
             return Accept::Refuse;
         }
@@ -479,20 +479,4 @@ fn deadlines_that_do_not_move_on_are_told() {
     simulation.user_mut().every = Duration::ZERO;
     let Outcome::Violation(text) = simulation.run_until(secs(10)) else { panic!("it ended") };
     assert!(text.contains("User::act"), "{text}");
-}
-
-/// How fast it is: `cargo test --release -p everwire-testing --lib sim:: -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement"]
-fn how_long_a_thousand_runs_of_two_hours_take() {
-    let begin = Instant::now();
-    let (mut steps, mut reconnects) = (0, 0);
-    for seed in 0..1000 {
-        let user = Counter::new(secs(30));
-        let mut simulation = Simulation::new(config(), seed, Net::lossy(), Echo::default(), user).unwrap();
-        run(&mut simulation, secs(7200));
-        steps += simulation.stats().steps;
-        reconnects += simulation.stats().reconnects;
-    }
-    println!("{steps} steps, {reconnects} reconnects, {:?}", begin.elapsed());
 }

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! It exits with 1 if a promise was broken, and names each seed with the command that runs it alone. A seed that does not come to its end is
-//! named too, and ends the program. With `--mutant NAME` a bug is planted in the session, to see what finds it.
+//! named too, and ends the program, after `--patience SECONDS` (default 60). With `--mutant NAME` a bug is planted in the session, to see what
+//! finds it.
 
 use everwire_core::Mutant;
 use everwire_testing::sim::{Report, simulate_with};
@@ -20,22 +21,29 @@ const LAST: usize = 60;
 /// Violations that are told in full.
 const TOLD: u64 = 20;
 /// A seed that takes longer than this hangs: one takes milliseconds, and this machine may have other things to do.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: u64 = 60;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Arguments {
     seeds: u64,
     from: u64,
     seed: Option<u64>,
     verbose: bool,
+    run: Run,
+}
+
+/// What is the same for all seeds.
+#[derive(Debug, Clone, Copy)]
+struct Run {
     mutant: Option<Mutant>,
+    patience: Duration,
 }
 
 /// The seed that each thread is at, and since when.
 type Slot = Mutex<Option<(u64, Instant)>>;
 
 /// What is counted over all seeds.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Sum {
     time: Duration,
     reconnects: u64,
@@ -48,23 +56,23 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(why) => {
             eprintln!(
-                "simulate: {why}\nusage: simulate [--seeds N] [--from N] [--mutant NAME] | --seed N [--verbose] [--mutant NAME]"
+                "simulate: {why}\nusage: simulate [--seeds N] [--from N] [--mutant NAME] [--patience SECONDS] | --seed N [--verbose] ..."
             );
             return ExitCode::from(2);
         }
     };
-    let mutant = arguments.mutant;
+    let Run { mutant, .. } = arguments.run;
     let sum = match arguments.seed {
         Some(seed) => {
             let keep = if arguments.verbose { usize::MAX } else { LAST };
-            many(seed, 1, mutant, |seed| {
+            many(seed, 1, arguments.run, |seed| {
                 let report = run(seed, keep, mutant);
                 report.log.iter().for_each(|line| println!("{line}"));
                 println!("{:?}", report.stats);
                 report
             })
         }
-        None => many(arguments.from, arguments.seeds, mutant, |seed| run(seed, 0, mutant)),
+        None => many(arguments.from, arguments.seeds, arguments.run, |seed| run(seed, 0, mutant)),
     };
     let seeds = if arguments.seed.is_some() { 1 } else { arguments.seeds };
     let days = sum.time.as_secs_f64() / 86_400.0;
@@ -76,11 +84,11 @@ fn main() -> ExitCode {
 }
 
 /// Runs seeds on all cores. They are told in the order of their numbers, whichever thread is done first.
-fn many(from: u64, seeds: u64, mutant: Option<Mutant>, run: impl Fn(u64) -> Report + Sync) -> Sum {
+fn many(from: u64, seeds: u64, with: Run, run: impl Fn(u64) -> Report + Sync) -> Sum {
     let next = AtomicU64::new(0);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let slots: Vec<Slot> = (0..threads).map(|_| Slot::default()).collect();
-    let mut sum = Sum { mutant, ..Sum::default() };
+    let mut sum = Sum { time: Duration::ZERO, reconnects: 0, violations: 0, mutant: with.mutant };
     std::thread::scope(|scope| {
         let (done, reports) = mpsc::channel();
         for slot in &slots {
@@ -103,12 +111,12 @@ fn many(from: u64, seeds: u64, mutant: Option<Mutant>, run: impl Fn(u64) -> Repo
             let (n, report) = match reports.recv_timeout(Duration::from_secs(1)) {
                 Ok(report) => report,
                 Err(mpsc::RecvTimeoutError::Timeout) => {
-                    end_if_one_hangs(&slots, mutant);
+                    end_if_one_hangs(&slots, with);
                     continue;
                 }
                 Err(mpsc::RecvTimeoutError::Disconnected) => break,
             };
-            end_if_one_hangs(&slots, mutant);
+            end_if_one_hangs(&slots, with);
             early.insert(n, report);
             while let Some(report) = early.remove(&due) {
                 sum.add(&report);
@@ -131,12 +139,12 @@ fn set(slot: &Slot, at: Option<(u64, Instant)>) {
 }
 
 /// A thread that is in an endless loop cannot be stopped: the program ends, and says why.
-fn end_if_one_hangs(slots: &[Slot], mutant: Option<Mutant>) {
+fn end_if_one_hangs(slots: &[Slot], with: Run) {
     for slot in slots {
         let at = *slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some((seed, _)) = at.filter(|(_, since)| since.elapsed() > PATIENCE) {
-            println!("seed {seed}: hangs: it has not come to its end within {PATIENCE:?}");
-            println!("  {}", replay(seed, mutant));
+        if let Some((seed, _)) = at.filter(|(_, since)| since.elapsed() > with.patience) {
+            println!("seed {seed}: hangs: it has not come to its end within {:?}", with.patience);
+            println!("  {}", replay(seed, with.mutant));
             std::process::exit(1);
         }
     }
@@ -169,7 +177,8 @@ impl Sum {
 
 impl Arguments {
     fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
-        let mut parsed = Self { seeds: 1000, ..Self::default() };
+        let run = Run { mutant: None, patience: Duration::from_secs(PATIENCE) };
+        let mut parsed = Self { seeds: 1000, from: 0, seed: None, verbose: false, run };
         while let Some(name) = arguments.next() {
             match name.as_str() {
                 "--seeds" => parsed.seeds = number(&name, arguments.next())?,
@@ -178,8 +187,12 @@ impl Arguments {
                 "--mutant" => {
                     let name = arguments.next().ok_or("--mutant wants a name")?;
                     let named = |mutant: &Mutant| format!("{mutant:?}") == name;
-                    let all = || format!("{name:?} is none of {:?}", Mutant::ALL);
-                    parsed.mutant = Some(Mutant::ALL.into_iter().find(named).ok_or_else(all)?);
+                    let mut all = Mutant::ALL.into_iter().chain([Mutant::Hang]);
+                    let none = || format!("{name:?} is none of {:?} and Hang", Mutant::ALL);
+                    parsed.run.mutant = Some(all.find(named).ok_or_else(none)?);
+                }
+                "--patience" => {
+                    parsed.run.patience = Duration::from_secs(number(&name, arguments.next())?);
                 }
                 "--verbose" => parsed.verbose = true,
                 _ => return Err(format!("{name:?} is no option")),

@@ -78,7 +78,8 @@ pub struct JsonRpc {
     authentication: Option<Authentication>,
     reauthenticates: bool,
     authenticated: Option<Hook<Lasts>>,
-    heartbeat: Option<Heartbeat>,
+    heartbeat: Option<Call>,
+    farewell: Option<Call>,
     server_heartbeat: Option<ServerHeartbeat>,
     notice: Option<Notices>,
     limits: Vec<Limit>,
@@ -100,6 +101,7 @@ impl Default for JsonRpc {
             reauthenticates: false,
             authenticated: None,
             heartbeat: None,
+            farewell: None,
             server_heartbeat: None,
             notice: None,
             limits: Vec::new(),
@@ -176,9 +178,17 @@ impl JsonRpc {
     /// # Errors
     /// [`Unsupported`] if `params` are neither a JSON object nor an array.
     pub fn heartbeat(self, method: impl Into<String>, params: Option<&str>) -> Result<Self, Unsupported> {
-        let method = method.into();
-        let params = params.map(|params| write::structured(&method, params)).transpose()?.map(str::to_owned);
-        Ok(Self { heartbeat: Some(Heartbeat { method, params }), ..self })
+        Ok(Self { heartbeat: Some(Call::new(method, params)?), ..self })
+    }
+
+    /// Calls `method` before a session that is online is closed ([`Session::close_with`](crate::Session::close_with)), and awaits its answer, or that
+    /// the server ends the connection: for a venue where a close frame alone has effects of its own, as on Deribit, where it cancels orders
+    /// and `private/logout` does not. Default: nothing is called.
+    ///
+    /// # Errors
+    /// [`Unsupported`] if `params` are neither a JSON object nor an array.
+    pub fn farewell(self, method: impl Into<String>, params: Option<&str>) -> Result<Self, Unsupported> {
+        Ok(Self { farewell: Some(Call::new(method, params)?), ..self })
     }
 
     /// Takes notifications of `server_method` for heartbeats. Those whose parameters (JSON text, empty if there are none) satisfy `matches`
@@ -368,9 +378,11 @@ impl Protocol for JsonRpc {
     }
 
     fn heartbeat(&self, id: u64, _: &Context<'_>, out: &mut String) -> Ack {
-        let Some(Heartbeat { method, params }) = &self.heartbeat else { return Ack::None };
-        write::call(id, method, params.as_deref(), out);
-        Ack::Response
+        self.heartbeat.as_ref().map_or(Ack::None, |call| call.write(id, out))
+    }
+
+    fn farewell(&self, id: u64, out: &mut String) -> Ack {
+        self.farewell.as_ref().map_or(Ack::None, |call| call.write(id, out))
     }
 
     fn heartbeat_reply(&self, text: &str, id: u64, out: &mut String) {
@@ -470,14 +482,27 @@ struct ServerHeartbeat {
 }
 
 #[derive(Clone)]
-struct Heartbeat {
+struct Call {
     method: String,
     params: Option<String>,
 }
 
-impl fmt::Debug for Heartbeat {
+impl Call {
+    fn new(method: impl Into<String>, params: Option<&str>) -> Result<Self, Unsupported> {
+        let method = method.into();
+        let params = params.map(|params| write::structured(&method, params)).transpose()?.map(str::to_owned);
+        Ok(Self { method, params })
+    }
+
+    fn write(&self, id: u64, out: &mut String) -> Ack {
+        write::call(id, &self.method, self.params.as_deref(), out);
+        Ack::Response
+    }
+}
+
+impl fmt::Debug for Call {
     // Without the parameters: they may hold a token.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Heartbeat").field("method", &self.method).finish_non_exhaustive()
+        f.debug_struct("Call").field("method", &self.method).finish_non_exhaustive()
     }
 }

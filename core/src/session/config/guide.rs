@@ -1,8 +1,8 @@
 //! The guide and the documentation of the profiles say what is so.
 
-use super::Config;
 use super::serde::OPTIONS;
 use super::validate::{Range, Unit};
+use super::{Config, Keepalive, SocketOptions};
 use crate::ws::deflate::DeflateConfig;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -101,7 +101,9 @@ fn each_table_of_a_profile_says_what_it_sets_and_all_of_it() {
 
 #[test]
 fn the_guide_lists_every_option_with_its_unit_range_and_default() {
-    let config = Config::provided().deflate(DeflateConfig::default());
+    let config = Config::provided()
+        .deflate(DeflateConfig::default())
+        .sockets(SocketOptions::default().keepalive(Keepalive::default()));
     let mut rows: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for row in self::rows(part(GUIDE, "\n## Options\n", "\n## "), "option") {
         assert_eq!(row.len(), 6, "{row:?}");
@@ -120,7 +122,8 @@ fn the_guide_lists_every_option_with_its_unit_range_and_default() {
             }
             None => (row[1].as_str(), row[2].clone()),
         };
-        let config = if option.name == "deflate" { &Config::provided() } else { &config };
+        let config =
+            if matches!(option.name, "deflate" | "keepalive") { &Config::provided() } else { &config };
         let told: Vec<&str> = row[..4].iter().map(String::as_str).collect();
         let default = match option.name {
             // A page of its own, which is compared with it there.

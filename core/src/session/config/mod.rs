@@ -1,13 +1,14 @@
 //! What a session is told before it starts.
 //!
 //! `endpoint` says where to, `validate` what may be set, `serde` and `settings` write and read it as data, `profiles` sets much of it
-//! at once, and `units` are the times and sizes in all of these.
+//! at once, `transport` is about sockets, and `units` are the times and sizes in all of these.
 
 mod endpoint;
 mod profiles;
 mod rules;
 mod serde;
 mod settings;
+mod transport;
 mod units;
 mod validate;
 
@@ -19,6 +20,7 @@ mod tests;
 pub use endpoint::{AtExpiry, Endpoint, Params, Refresh};
 pub(crate) use endpoint::{Life, Terms};
 pub use profiles::Profile;
+pub use transport::{Keepalive, SocketOptions, Transport};
 pub use validate::ConfigError;
 pub(crate) use validate::MAX_TIME;
 
@@ -85,6 +87,9 @@ pub struct Config {
     pub(crate) recv_buffer: usize,
     pub(crate) send_buffer: usize,
     pub(crate) fragment: usize,
+    pub(crate) transport: Transport,
+    pub(crate) sockets: SocketOptions,
+    pub(crate) race_delay: Option<Duration>,
     pub(crate) connect_timeout: Duration,
     pub(crate) handshake_timeout: Duration,
     pub(crate) close_timeout: Duration,
@@ -146,6 +151,9 @@ impl Config {
             recv_buffer: 16 << 10,
             send_buffer: 4 << 20,
             fragment: 1 << 20,
+            transport: Transport::Tcp,
+            sockets: SocketOptions::default(),
+            race_delay: Some(Duration::from_millis(250)),
             connect_timeout: Duration::from_secs(10),
             handshake_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(5),

@@ -21,8 +21,8 @@ pub enum Profile {
 }
 
 impl Config {
-    /// Sets every option to what this profile has, except where to connect and what to say there: URLs, headers, subprotocols, protocol
-    /// and TLS stay. So it comes before the options that differ from it.
+    /// Sets every option to what this profile has, except where to connect, by which way, and what to say there: URLs, headers,
+    /// subprotocols, transport, sockets, protocol and TLS stay. So it comes before the options that differ from it.
     pub fn profile(self, profile: Profile) -> Self {
         match profile {
             Profile::Financial => self.financial(),
@@ -103,6 +103,8 @@ impl Config {
         let mut config = Self {
             endpoint: self.endpoint,
             fallbacks: self.fallbacks,
+            transport: self.transport,
+            sockets: self.sockets,
             protocol: self.protocol,
             #[cfg(feature = "tls")]
             tls: self.tls,

@@ -6,7 +6,7 @@
 use super::settings::Settings;
 use super::units::{Size, Time, parse_size, parse_time};
 use super::validate::{Range, Unit};
-use super::{Config, ConfigError, Endpoint};
+use super::{Config, ConfigError, Endpoint, Keepalive, Transport};
 use crate::session::{Step, Watch};
 use crate::ws::Target;
 use crate::ws::deflate::DeflateConfig;
@@ -16,6 +16,7 @@ use ::serde::de::Error as _;
 use ::serde::ser::SerializeMap;
 use ::serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, json};
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// What is written in the place of a secret.
@@ -98,6 +99,47 @@ pub(super) const OPTIONS: &[Entry] = &[
         c.handshake.subprotocols = names.collect::<Result<_, _>>()?;
         Ok(())
     }),
+    entry!("transport", |c| json!(c.transport), |c, given| {
+        let transport = Transport::deserialize(given.value);
+        let wrong = |_| given.is_wrong(r#""tcp", "connector" or "secured_connector""#);
+        transport.map(|transport| c.transport = transport).map_err(wrong)
+    }),
+    entry!("sockets.nodelay", flag, sockets.nodelay),
+    entry!(
+        "sockets.local_addresses",
+        |c| [c.sockets.local_v4.map(IpAddr::V4), c.sockets.local_v6.map(IpAddr::V6)]
+            .into_iter()
+            .flatten()
+            .map(|address| json!(address))
+            .collect(),
+        read_local_addresses
+    ),
+    entry!("sockets.interface", |c| json!(c.sockets.interface), |c, given| {
+        given.unless_off(Given::text).map(|name| c.sockets.interface = name.map(str::to_owned))
+    }),
+    entry!("sockets.send_buffer", off size, sockets.send_buffer),
+    entry!("sockets.recv_buffer", off size, sockets.recv_buffer),
+    entry!("keepalive", |c| group(c.sockets.keepalive.is_some()), |c, given| {
+        let on = given.group()?;
+        c.sockets.keepalive = on.then(|| *keepalive(c));
+        Ok(())
+    }),
+    entry!(
+        "keepalive.time",
+        |c| c.sockets.keepalive.map_or(Value::Null, |keepalive| time(keepalive.time)),
+        |c, given| given.time().map(|time| keepalive(c).time = time)
+    ),
+    entry!(
+        "keepalive.interval",
+        |c| c.sockets.keepalive.map_or(Value::Null, |keepalive| time(keepalive.interval)),
+        |c, given| given.time().map(|time| keepalive(c).interval = time)
+    ),
+    entry!(
+        "keepalive.retries",
+        |c| c.sockets.keepalive.map_or(Value::Null, |keepalive| count(keepalive.retries)),
+        |c, given| given.count().map(|retries| keepalive(c).retries = retries)
+    ),
+    entry!("race_delay", off time, race_delay),
     entry!("connect_timeout", time, connect_timeout),
     entry!("handshake_timeout", time, handshake_timeout),
     entry!("request_timeout", time, request_timeout),
@@ -189,6 +231,26 @@ fn read_data_watch(config: &mut Config, given: &Given<'_>) -> Result<(), ConfigE
 
 fn deflate(config: &mut Config) -> &mut DeflateConfig {
     config.handshake.deflate.get_or_insert_default()
+}
+
+fn keepalive(config: &mut Config) -> &mut Keepalive {
+    config.sockets.keepalive.get_or_insert_default()
+}
+
+fn read_local_addresses(config: &mut Config, given: &Given<'_>) -> Result<(), ConfigError> {
+    let form = || given.kind_is_wrong("a list of IP addresses, at most one of each family");
+    (config.sockets.local_v4, config.sockets.local_v6) = (None, None);
+    for item in given.value.as_array().ok_or_else(form)? {
+        let address: IpAddr = item.as_str().and_then(|text| text.parse().ok()).ok_or_else(form)?;
+        let taken = match address {
+            IpAddr::V4(address) => config.sockets.local_v4.replace(address).is_some(),
+            IpAddr::V6(address) => config.sockets.local_v6.replace(address).is_some(),
+        };
+        if taken {
+            return Err(form());
+        }
+    }
+    Ok(())
 }
 
 fn flap_budget(config: &mut Config) -> &mut (u32, Duration) {
@@ -347,7 +409,9 @@ impl<'a> Given<'a> {
                 };
                 format!("{form}, {}", range.allowed())
             }
-            None if self.value.is_object() || matches!(self.field, "deflate" | "flap_budget") => {
+            None if self.value.is_object()
+                || matches!(self.field, "deflate" | "flap_budget" | "keepalive") =>
+            {
                 "an object, or null".to_owned()
             }
             None => "true or false".to_owned(),
@@ -362,6 +426,11 @@ impl<'a> Given<'a> {
             value => kind(value),
         };
         ConfigError::Range { field: self.field, value: value.to_owned(), allowed: allowed.to_owned() }
+    }
+
+    /// Says what it is, of what cannot be secret.
+    fn is_wrong(&self, allowed: &str) -> ConfigError {
+        ConfigError::Range { field: self.field, value: shown(self.value), allowed: allowed.to_owned() }
     }
 
     fn secret(&self, value: &str) -> ConfigError {

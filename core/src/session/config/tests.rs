@@ -29,8 +29,15 @@ fn set(field: &str, number: u64) -> Config {
     let (c, day) = (config(), Duration::from_secs(86_400));
     let limits = Limits::default();
     let deflate = DeflateConfig::default();
+    let (sockets, keepalive) = (SocketOptions::default(), Keepalive::default());
     match field {
         "connect_timeout" => c.connect_timeout(time),
+        "keepalive.time" => c.sockets(sockets.keepalive(Keepalive { time, ..keepalive })),
+        "keepalive.interval" => c.sockets(sockets.keepalive(Keepalive { interval: time, ..keepalive })),
+        "keepalive.retries" => c.sockets(sockets.keepalive(Keepalive { retries: count, ..keepalive })),
+        "sockets.send_buffer" => c.sockets(sockets.send_buffer(size)),
+        "sockets.recv_buffer" => c.sockets(sockets.recv_buffer(size)),
+        "race_delay" => c.race_delay(time),
         "handshake_timeout" => c.handshake_timeout(time),
         "request_timeout" => c.request_timeout(time),
         "write_timeout" => c.write_timeout(time),
@@ -133,6 +140,8 @@ fn what_may_be_off_may_be_off() {
         .write_timeout(None)
         .ping_interval(None)
         .heartbeat_interval(None)
+        .race_delay(None)
+        .sockets(SocketOptions::default().keepalive(None).send_buffer(None).recv_buffer(None))
         .max_attempts(None)
         .flap_budget(None)
         .deflate(None)
@@ -143,7 +152,73 @@ fn what_may_be_off_may_be_off() {
         let pointer = format!("/{}", range.field.replace('.', "/"));
         assert_eq!(off.pointer(&pointer), Some(&Value::Null), "{pointer}");
     }
-    assert_eq!((&off["flap_budget"], &off["deflate"]), (&Value::Null, &Value::Null));
+    for group in ["flap_budget", "deflate", "keepalive"] {
+        assert_eq!(off[group], Value::Null, "{group}");
+    }
+}
+
+#[test]
+fn the_way_is_written_and_read() {
+    let sockets = SocketOptions::default()
+        .nodelay(false)
+        .local_address([192, 0, 2, 1])
+        .local_address([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1])
+        .interface("eth0.7")
+        .keepalive(Keepalive::default());
+    for transport in [Transport::Tcp, Transport::Connector, Transport::SecuredConnector] {
+        let config = config().transport(transport).sockets(sockets.clone());
+        config.validate().unwrap();
+        let json = written(&config);
+        assert_eq!(json["sockets"]["local_addresses"], json!(["192.0.2.1", "2001:db8::1"]));
+        let back = read(json).unwrap();
+        assert_eq!((back.transport, &back.sockets), (transport, &sockets));
+        // A profile is about other things.
+        let profile = back.financial();
+        assert_eq!((profile.transport, &profile.sockets), (transport, &sockets));
+    }
+    // Without a word of `keepalive` there is none; with `{}` it has its defaults.
+    assert_eq!(read(json!({ "sockets": { "nodelay": false } })).unwrap().sockets.keepalive, None);
+    let on = read(json!({ "keepalive": {} })).unwrap().sockets.keepalive;
+    assert_eq!(on, Some(Keepalive::default()));
+    let one = read(json!({ "sockets": { "local_addresses": ["::1"] } })).unwrap().sockets;
+    assert_eq!((one.local_v4, one.local_v6), (None, Some(std::net::Ipv6Addr::LOCALHOST)));
+
+    let addresses = "it may be a list of IP addresses, at most one of each family";
+    let rows = [
+        (
+            json!({ "transport": "udp" }),
+            r#"transport is "udp": it may be "tcp", "connector" or "secured_connector""#,
+        ),
+        (json!({ "transport": null }), "it may be \"tcp\""),
+        (json!({ "sockets": { "local_addresses": ["::1", "::2"] } }), addresses),
+        (json!({ "sockets": { "local_addresses": ["localhost"] } }), addresses),
+        (json!({ "sockets": { "local_addresses": "::1" } }), addresses),
+        (json!({ "sockets": { "interface": 1 } }), "sockets.interface"),
+        (json!({ "keepalive": 1 }), "keepalive is 1: it may be an object, or null"),
+        (json!({ "keepalive": { "time": "500ms" } }), "keepalive.time is 500ms: it may be 1s to 32767s"),
+        (json!({ "sockets": { "keepalive": {} } }), "sockets.keepalive"),
+    ];
+    for (json, text) in rows {
+        let error = read(json).unwrap_err();
+        assert!(error.contains(text), "{error}");
+    }
+}
+
+#[test]
+fn the_name_of_an_interface_is_one() {
+    let with = |name: &str| config().sockets(SocketOptions::default().interface(name)).validate();
+    for name in ["lo", "eth0", "wg-home_1", "enp0s31f6.4000", "123456789012345", "\u{e9}th0"] {
+        assert_eq!(with(name), Ok(()), "{name}");
+    }
+    for name in ["", ".", "..", "a b", "a/b", "a:1", "a\0", "a\n", "1234567890123456"] {
+        let error = with(name).unwrap_err().to_string();
+        assert!(error.starts_with("sockets.interface is \""), "{error}");
+    }
+    let error = with("a/b").unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "sockets.interface is \"a/b\": it may be the name of a network interface, 1 to 15 bytes, as in \"eth0\""
+    );
 }
 
 #[test]

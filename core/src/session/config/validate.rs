@@ -27,8 +27,8 @@ pub enum ConfigError {
     Header(HeaderError),
     /// A limit on what is sent cannot work.
     Limit(LimitError),
-    /// The operating system gave no random bytes for the seed. Said by drivers.
-    Entropy(String),
+    /// The operating system refused what a driver cannot do without, such as random bytes for the seed. Said by drivers.
+    System(String),
     /// An option is out of its range, or at odds with another one.
     Range {
         /// The option's name.
@@ -47,7 +47,7 @@ impl fmt::Display for ConfigError {
             Self::Endpoint { index, error } => write!(f, "endpoints[{index}]: {error}"),
             Self::Header(error) => write!(f, "handshake: {error}"),
             Self::Limit(error) => write!(f, "send_limit: {error}"),
-            Self::Entropy(error) => write!(f, "no random bytes from the operating system: {error}"),
+            Self::System(error) => write!(f, "the operating system refused what a driver needs: {error}"),
             Self::Range { field, value, allowed } => write!(f, "{field} is {value}: it may be {allowed}"),
         }
     }
@@ -59,7 +59,7 @@ impl std::error::Error for ConfigError {
             Self::Url(error) | Self::Endpoint { error, .. } => Some(error),
             Self::Header(error) => Some(error),
             Self::Limit(error) => Some(error),
-            Self::Entropy(_) | Self::Range { .. } => None,
+            Self::System(_) | Self::Range { .. } => None,
         }
     }
 }
@@ -78,6 +78,7 @@ impl Config {
         for range in RANGES {
             range.check(self)?;
         }
+        self.sockets.validate()?;
         at_least("backoff.max", self.backoff_max, "backoff.initial", self.backoff_initial)?;
         let (initial, max) = (self.resubscribe_initial, self.resubscribe_max);
         at_least("resubscribe_backoff.max", max, "resubscribe_backoff.initial", initial)
@@ -205,6 +206,12 @@ const GIB: u64 = 1 << 30;
 pub(super) const RANGES: &[Range] = {
     use Unit::{Bytes, Nanoseconds, One};
     &[
+        Range::new("keepalive.time", Nanoseconds, SECOND, 32_767 * SECOND, |c| Some(nanos(c.sockets.keepalive?.time))),
+        Range::new("keepalive.interval", Nanoseconds, SECOND, 32_767 * SECOND, |c| Some(nanos(c.sockets.keepalive?.interval))),
+        Range::new("keepalive.retries", One, 1, 127, |c| Some(u64::from(c.sockets.keepalive?.retries))),
+        Range::new("sockets.send_buffer", Bytes, KIB, GIB, |c| c.sockets.send_buffer.map(wide)).or_off(),
+        Range::new("sockets.recv_buffer", Bytes, KIB, GIB, |c| c.sockets.recv_buffer.map(wide)).or_off(),
+        Range::new("race_delay", Nanoseconds, 10 * MILLI, 2 * SECOND, |c| c.race_delay.map(nanos)).or_off(),
         Range::new("connect_timeout", Nanoseconds, MILLI, DAYS_365, |c| Some(nanos(c.connect_timeout))),
         Range::new("handshake_timeout", Nanoseconds, MILLI, DAYS_365, |c| Some(nanos(c.handshake_timeout))),
         Range::new("request_timeout", Nanoseconds, MILLI, DAYS_365, |c| Some(nanos(c.request_timeout))),

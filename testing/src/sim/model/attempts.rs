@@ -65,6 +65,12 @@ impl Attempts {
         }
     }
 
+    /// A session that used up its budget of attempts waits until there is one again.
+    pub(super) fn is_spent(&self, common: &Common) -> bool {
+        let recent = self.begun.iter().filter(|at| **at + FLAPS.1 >= self.backoff_at.unwrap_or(common.now));
+        recent.count() >= FLAPS.0
+    }
+
     fn look(&mut self, common: &Common) -> Verdict {
         for &(at, _, to) in &common.fresh {
             match to {
@@ -72,6 +78,9 @@ impl Attempts {
                 State::Online => self.online_at = Some(at),
                 State::Connecting => {
                     self.begun.push_back(at);
+                    if self.begun.len() > FLAPS.0 {
+                        self.begun.pop_front();
+                    }
                     if let Some(not_before) = self.not_before.filter(|not_before| at < *not_before)
                         && self.backoff_at.is_some_and(|backoff| at >= backoff)
                     {
@@ -122,11 +131,7 @@ impl Attempts {
         let Some(retry_at) = retry_at else { return Ok(()) };
         let begun = self.backoff_at.unwrap_or_default();
         let delay = retry_at.saturating_sub(begun);
-        while self.begun.front().is_some_and(|at| *at + FLAPS.1 < begun) {
-            self.begun.pop_front();
-        }
-        // A session that used up its budget of attempts waits until there is one again.
-        let spent = self.begun.len() >= FLAPS.0;
+        let spent = self.is_spent(common);
         if cause == Cause::Reconnect {
             self.not_before = None;
             return if delay.is_zero() || spent {
@@ -141,6 +146,9 @@ impl Attempts {
             Cause::Refused(429, None) | Cause::Closed(1008 | 1013) => Duration::from_secs(10),
             _ => Duration::ZERO,
         };
+        // Where there are others to turn to, only that host is left alone. What 1013 complains about is not the rate.
+        let turns = common.terms.endpoints.len() > 1 && cause != Cause::Closed(1013);
+        let wait = if turns { Duration::ZERO } else { wait };
         let (initial, max) = common.terms.backoff;
         let bound = |failures: u32| {
             let doubled = 1u32.checked_shl(failures).map(|factor| initial.saturating_mul(factor));

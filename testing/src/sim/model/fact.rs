@@ -1,6 +1,8 @@
 //! What a run is made of: what the venue saw and did, what the user did, and what the session told him.
 
 use super::super::since_start;
+use super::super::venue::Snub;
+use everwire_core::transport::tls::TlsError;
 use everwire_core::ws::handshake::HandshakeError;
 use everwire_core::{
     Error, GapCause, OnDisconnect, OwnedEvent, OwnedOutcome, Session, State, Step, SubscriptionState,
@@ -17,6 +19,13 @@ pub enum Fact {
     Did(Did),
     /// The session told its user.
     Told(Told),
+    /// The session began to connect.
+    Dialed {
+        /// The connection.
+        conn: u64,
+        /// To this port.
+        port: u16,
+    },
     /// A look at the session from outside.
     Look(Look),
 }
@@ -27,6 +36,8 @@ pub enum Fact {
 pub enum Saw {
     /// It answered the handshake with this status. `retry_after` is what it said of when to come again.
     Refused { status: u16, retry_after: Option<Duration> },
+    /// It failed a TLS client in this way, as soon as that said anything.
+    Snubbed { how: Snub },
     /// It accepted the handshake.
     Upgraded,
     /// The client authenticated, rightly or not.
@@ -190,6 +201,9 @@ pub enum Told {
     },
     Closed {
         cause: Option<Cause>,
+        not_sent: (u64, u64),
+        waiting: Vec<u64>,
+        cut: Option<u64>,
     },
     /// An event that the model has no rule for.
     Other {
@@ -225,8 +239,27 @@ pub enum Cause {
     Reconnect,
     /// The peer broke the protocol.
     Protocol,
+    /// TLS failed.
+    Tls(TlsCause),
+    /// The venue refused the authentication.
+    Authentication,
     /// Anything else.
     Other,
+}
+
+/// Why TLS failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsCause {
+    /// The server's certificate is not to be trusted.
+    Certificate,
+    /// The server does not speak TLS.
+    NotTls,
+    /// The server's alert, of this number.
+    Alert(u8),
+    /// The connection ended before the handshake did.
+    Ended,
+    /// Anything else: what is wrong may not stay so.
+    Broken,
 }
 
 /// The session, seen from outside.
@@ -319,7 +352,12 @@ impl From<&OwnedEvent> for Told {
                 cause: error.into(),
                 retry_at: retry_at.map(since_start),
             },
-            OwnedEvent::Closed { error } => Self::Closed { cause: error.as_ref().map(Cause::from) },
+            OwnedEvent::Closed { error, unsent } => Self::Closed {
+                cause: error.as_ref().map(Cause::from),
+                not_sent: (unsent.not_sent.start.as_u64(), unsent.not_sent.end.as_u64()),
+                waiting: unsent.waiting.iter().map(|id| id.as_u64()).collect(),
+                cut: unsent.cut.map(|id| id.as_u64()),
+            },
             other => {
                 let name = format!("{other:?}");
                 Self::Other { name: name.split([' ', '(']).next().unwrap_or_default().to_owned() }
@@ -341,7 +379,21 @@ impl From<&Error> for Cause {
             Error::Timeout(timeout) => Self::Timeout(*timeout),
             Error::Reconnect => Self::Reconnect,
             Error::Protocol(_) => Self::Protocol,
+            Error::Tls(error) => Self::Tls(error.into()),
+            Error::Authentication(_) => Self::Authentication,
             _ => Self::Other,
+        }
+    }
+}
+
+impl From<&TlsError> for TlsCause {
+    fn from(error: &TlsError) -> Self {
+        match error {
+            TlsError::Certificate(_) => Self::Certificate,
+            TlsError::NotTls { .. } => Self::NotTls,
+            TlsError::Alert(alert) => Self::Alert(alert.code()),
+            TlsError::HandshakeEof => Self::Ended,
+            _ => Self::Broken,
         }
     }
 }

@@ -167,7 +167,9 @@ impl Life {
         // Nobody is pinged, or judged, while the user does not listen.
         let held = common.terms.limited.unwrap_or_default();
         // A ping may have to wait for a limit, and so may what went before it.
-        let pinged = self.changed.saturating_add(interval).max(common.awake_since).saturating_add(held * 2);
+        // Whoever owes a pong and says something else is asked again when the time for the pong is over.
+        let asked = self.changed.saturating_add(interval.max(common.terms.pong_timeout));
+        let pinged = asked.max(common.awake_since).saturating_add(held * 2);
         let bound = pinged.saturating_add(common.terms.pong_timeout);
         if open && common.is_late(bound + common.terms.slack) {
             return Err(format!("nothing has arrived since {:?}, and that is not noticed", self.changed));
@@ -273,7 +275,10 @@ mod tests {
         let reliable = Terms { reliable: Some(Duration::ZERO), ..Terms::default() };
         broken_with(reliable.clone(), "nobody broke", with([lost(Cause::Disconnected)]));
         fine_with(reliable, with([venue(1, Saw::Left), lost(Cause::Disconnected)]));
-        broken("after the end", [told(Told::Closed { cause: None }), online()]);
+        broken(
+            "after the end",
+            [told(Told::Closed { cause: None, not_sent: (1, 1), waiting: vec![], cut: None }), online()],
+        );
         broken("after Some", with([lost(Cause::Disconnected), lost(Cause::Disconnected)]));
     }
 

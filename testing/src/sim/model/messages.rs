@@ -72,7 +72,11 @@ impl Messages {
             Fact::Told(Told::Lost { epoch, not_sent: (start, end), waiting, cut, .. }) => {
                 return self.lost(*epoch, &(*start..*end), waiting, *cut, common);
             }
-            Fact::Told(Told::Closed { .. }) => {
+            Fact::Told(Told::Closed { not_sent: (start, end), waiting, cut, .. }) => {
+                // What was taken on the last connection, unless that is lost already.
+                let last = self.epochs.last_key_value().filter(|(_, sent)| sent.unsent.is_none());
+                let last = last.map_or(0, |(epoch, _)| *epoch);
+                self.lost(last, &(*start..*end), waiting, *cut, common)?;
                 for (epoch, sent) in &self.epochs {
                     sent.settle(*epoch, true)?;
                 }
@@ -113,13 +117,12 @@ impl Messages {
         Ok(())
     }
 
-    /// A message waited for too long, or the end came first.
+    /// A message waited for too long.
     fn expired(&mut self, id: u64, common: &Common) -> Verdict {
         let Some(message) = self.sent.get_mut(&id) else {
             return Err(format!("message {id} was told to have expired, but never sent"));
         };
-        let over = common.closing || common.over;
-        let due = message.expires.is_some_and(|expires| over || common.now >= expires);
+        let due = message.expires.is_some_and(|expires| common.now >= expires);
         let Some(sent) = self.epochs.get_mut(&message.epoch) else { return Ok(()) };
         let open = sent.open[usize::from(message.urgent)].remove(&id);
         if !due || (!open && !message.overtaken) || std::mem::replace(&mut message.expired, true) {
@@ -220,6 +223,10 @@ mod tests {
         })
     }
 
+    fn over(not_sent: (u64, u64), waiting: &[u64], cut: Option<u64>) -> Fact {
+        told(Told::Closed { cause: None, not_sent, waiting: waiting.to_vec(), cut })
+    }
+
     fn close(conn: u64) -> Fact {
         venue(conn, Saw::Closed { code: 1000 })
     }
@@ -278,7 +285,7 @@ mod tests {
         broken_with(limited(), "but had expired", sent().chain(wait()).chain([expired(1), arrived(1, 1)]));
         let overtaken = || sent().chain(wait()).chain([arrived(1, 2)]);
         broken_with(limited(), "but had expired", overtaken().chain([arrived(1, 1)]));
-        broken_with(limited(), "never told", overtaken().chain([told(Told::Closed { cause: None })]));
+        broken_with(limited(), "never told", overtaken().chain([over((3, 3), &[], None)]));
         fine_with(limited(), sent().chain([urgent(3), arrived(1, 3), arrived(1, 1)]));
         broken("before it did not", sent().chain([urgent(3), arrived(1, 3)]));
         broken("no limit", [told(Told::Pressure { waiting: 1 })]);
@@ -305,7 +312,17 @@ mod tests {
         let history = [send(1, 1), send(2, 1), arrived(1, 1), close(1)];
         let with = |more: Fact| history.iter().cloned().chain([more]).collect::<Vec<_>>();
         broken("neither arrived nor", with(lost((3, 3), None)));
-        broken("neither arrived nor", with(told(Told::Closed { cause: None })));
+        broken("neither arrived nor", with(over((3, 3), &[], None)));
+        fine(with(over((2, 3), &[], None)));
+        fine(with(over((3, 3), &[], Some(2))));
+        broken("told not sent, but it arrived", with(over((1, 3), &[], None)));
+        broken("there is no limit", with(over((3, 3), &[2], None)));
+        let limits = || with(over((3, 3), &[2], None));
+        fine_with(limited(), limits());
+        broken_with(limited(), "but it arrived", limits().into_iter().chain([arrived(1, 2)]));
+        // What the loss told is not told again.
+        let twice = [lost((2, 3), None), over((2, 3), &[], None)];
+        broken("it is Some", history.iter().cloned().chain(twice));
         fine(with(lost((2, 3), None)));
         fine(with(lost((3, 3), Some(2))));
         // It died without a close frame: what was under way is not known.

@@ -7,6 +7,7 @@
 
 mod attempts;
 mod delivery;
+mod endpoints;
 mod fact;
 mod life;
 mod messages;
@@ -14,10 +15,11 @@ mod requests;
 mod topics;
 
 pub(crate) use fact::CONNECTION;
-pub use fact::{Answer, Blame, Cause, Did, Fact, Look, Saw, Told};
+pub use fact::{Answer, Blame, Cause, Did, Fact, Look, Saw, TlsCause, Told};
 
 use attempts::Attempts;
 use delivery::Delivery;
+use endpoints::Endpoints;
 use everwire_core::{State, Step};
 use life::Life;
 use messages::Messages;
@@ -31,6 +33,8 @@ use topics::Topics;
 /// What was agreed on beforehand: the session's options that its promises depend on, and what the network is known not to do.
 #[derive(Debug, Clone)]
 pub struct Terms {
+    /// The ports of the endpoints in their order, each of a host of its own. Empty: a provider decides, and nothing is known of turns.
+    pub endpoints: Vec<u16>,
     /// `Config::backoff`: the first bound and the last.
     pub backoff: (Duration, Duration),
     /// `Config::stable_after`.
@@ -66,6 +70,7 @@ impl Default for Terms {
     /// Those of `Config::new`, over a network that may do anything.
     fn default() -> Self {
         Self {
+            endpoints: Vec::new(),
             backoff: (Duration::from_millis(500), Duration::from_secs(30)),
             stable_after: Duration::from_secs(10),
             ping_interval: Some(Duration::from_secs(20)),
@@ -93,6 +98,7 @@ pub struct Model {
     requests: Requests,
     messages: Messages,
     attempts: Attempts,
+    endpoints: Endpoints,
     life: Life,
     violation: Option<String>,
     facts: u64,
@@ -157,6 +163,7 @@ impl Model {
             requests: Requests::default(),
             messages: Messages::default(),
             attempts: Attempts::default(),
+            endpoints: Endpoints::default(),
             life: Life::default(),
             violation: None,
             facts: 0,
@@ -221,14 +228,15 @@ impl Model {
     }
 
     fn judge(&mut self, fact: &Fact) -> Verdict {
-        let Self { common, delivery, topics, requests, messages, attempts, life, .. } = self;
+        let Self { common, delivery, topics, requests, messages, attempts, endpoints, life, .. } = self;
         common.see(fact)?;
         life.see(fact, common)?;
         messages.see(fact, common)?;
         delivery.see(fact, common)?;
         topics.see(fact, common)?;
         requests.see(fact, common)?;
-        attempts.see(fact, common)
+        attempts.see(fact, common)?;
+        endpoints.see(fact, attempts.is_spent(common), common)
     }
 }
 

@@ -337,6 +337,9 @@ mod tests {
         let idle = std::iter::repeat_n(told(Told::Writable), 25);
         broken("after its deadline", [echo(1)].into_iter().chain(idle).chain([late]));
         broken("was to fail", [echo(1), lost()].into_iter().chain(wait(6)));
-        broken("is not settled", [echo(1), told(Told::Closed { cause: None })]);
+        broken(
+            "is not settled",
+            [echo(1), told(Told::Closed { cause: None, not_sent: (1, 1), waiting: vec![], cut: None })],
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! What a seed stands for: a configuration, a network, a venue, a user, and the model that watches them.
 
 mod behaviour;
+mod endpoints;
 mod rules;
 mod setup;
 
@@ -10,6 +11,7 @@ use super::script::{Plan, Script};
 use super::venue::Venue;
 use super::{Net, Outcome, Simulation, Stats};
 use behaviour::behaviour;
+use endpoints::Endpoints;
 use everwire_core::{Config, Endpoint};
 use rules::Rules;
 use setup::{configuration, network};
@@ -96,11 +98,19 @@ impl Scenario {
                 _ => None,
             },
         };
+        let mut place = Dice::new(seed, 6);
+        let endpoints = if place.chance(250) { None } else { Some(Endpoints::new(&mut place)) };
+        let provided = endpoints.is_none();
+        let config = match &endpoints {
+            Some(endpoints) => endpoints.configure(config, &mut terms),
+            None => config(None),
+        };
         let witness = Witness::new(Model::new(terms).keep(keep));
-        let venue = behaviour(&mut dice, Venue::new(seed, witness.clone()), &rules, length);
+        let mut venue = behaviour(&mut dice, Venue::new(seed, witness.clone()), &rules, length);
+        if let Some(endpoints) = endpoints {
+            venue = endpoints.apply(venue);
+        }
         let script = Script::new(seed, plan, witness.clone());
-        let provided = dice.chance(300);
-        let config = if provided { config(None) } else { config(Some("ws://venue.test:9/feed?v=2")) };
         Self { seed, config, net, venue, script, witness, provided, length }
     }
 

@@ -5,21 +5,25 @@
 //! (`seq`) through the whole run, whether anybody listens or not, so that what a client missed can be told. All that it sees and does
 //! goes to a [`Witness`], which knows what the client must make of it.
 
+mod front;
 mod habits;
 mod market;
 mod rpc;
 
 pub(in crate::sim) use rpc::{NO_CREDITS, answer};
 
+pub use front::{Front, Snub};
 pub use habits::{CLOSE_CODES, NO_SUCH};
 
 use super::dice::Dice;
 use super::model::{Blame, CONNECTION, Fact, Saw, Witness};
 use super::ws::{self, Heard, Socket, Upgrade};
 use super::{Accept, Action, Ended, Server};
+use front::Snubbing;
 use habits::Habits;
 use market::Market;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// How long the client may take to end a connection after the closing handshake.
@@ -29,6 +33,7 @@ const LINGER: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Venue {
     habits: Habits,
+    fronts: BTreeMap<u16, Front>,
     dice: Dice,
     witness: Witness,
     now: Duration,
@@ -46,6 +51,9 @@ pub struct Venue {
 
 #[derive(Debug, Default)]
 struct Conn {
+    port: u16,
+    /// It is a TLS client's, and is to fail.
+    snub: Option<Snubbing>,
     socket: Socket,
     upgraded: bool,
     authenticated: bool,
@@ -97,6 +105,7 @@ impl Venue {
     pub fn new(seed: u64, witness: Witness) -> Self {
         let mut venue = Self {
             habits: Habits::default(),
+            fronts: BTreeMap::new(),
             dice: Dice::new(seed, 2),
             witness,
             now: Duration::ZERO,
@@ -201,9 +210,11 @@ impl Venue {
     }
 
     fn upgrade(&mut self, conn: u64, upgrade: &Upgrade) {
-        if self.chance(self.habits.refusing)
-            && let Some((status, wait)) = self.dice.one(&self.habits.refuses).copied()
-        {
+        let mut refused = self.turned_away(conn);
+        if refused.is_none() && self.chance(self.habits.refusing) {
+            refused = self.dice.one(&self.habits.refuses).copied();
+        }
+        if let Some((status, wait)) = refused {
             let wait_text = wait.map(|wait| wait.to_string());
             let header = wait_text.as_deref().map(|wait| ("Retry-After", wait));
             self.send(conn, ws::refusal(status, header.as_slice()));
@@ -434,18 +445,17 @@ impl Venue {
 }
 
 impl Server for Venue {
-    fn accept(&mut self, conn: u64, now: Duration) -> Accept {
+    fn accept(&mut self, conn: u64, to: SocketAddr, now: Duration) -> Accept {
         self.now = now;
-        if now < self.down_until {
-            return Accept::Refuse;
-        }
-        self.conns.insert(conn, Conn::default());
-        Accept::Open
+        self.enter(conn, to.port())
     }
 
     fn received(&mut self, conn: u64, bytes: &[u8], now: Duration) {
         self.now = now;
         let Some(open) = self.conns.get_mut(&conn).filter(|open| !open.frozen) else { return };
+        if open.snub.is_some() {
+            return self.snub(conn, bytes);
+        }
         open.socket.receive(bytes);
         // After its own close frame it says nothing more, but what the client had sent still arrives.
         while let Some(heard) = self.conns.get_mut(&conn).and_then(|open| open.socket.heard()) {

@@ -2,8 +2,10 @@
 
 use super::super::model::{Model, Terms};
 use super::*;
+use std::net::{IpAddr, Ipv4Addr};
 
 const SECOND: Duration = Duration::from_secs(1);
+const HERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 9);
 
 /// A venue with one connection that is a WebSocket.
 struct Room {
@@ -27,7 +29,7 @@ impl Room {
     }
 
     fn connect(&mut self, conn: u64) -> String {
-        assert_eq!(self.venue.accept(conn, self.now), Accept::Open);
+        assert_eq!(self.venue.accept(conn, HERE, self.now), Accept::Open);
         let request = "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
         self.venue.received(conn, request.as_bytes(), self.now);
@@ -247,5 +249,5 @@ fn handshakes_that_go_wrong() {
     assert!(room.connect(1).contains("hello"));
     let mut room = Room::new(|venue| venue.restarts(SECOND * 2, SECOND * 1000));
     room.wait(SECOND * 3);
-    assert_eq!(room.venue.accept(1, room.now), Accept::Refuse);
+    assert_eq!(room.venue.accept(1, HERE, room.now), Accept::Refuse);
 }
