@@ -225,7 +225,7 @@ fn weather(seed: u64) {
                 assert_eq!(h.s.status(h.now), before);
             }
             (5, _) if roll(4) == 0 && conn.is_some_and(|conn| !h.conns[conn].dropped) => {
-                _ = h.eof(conn.unwrap())
+                _ = h.eof(conn.unwrap());
             }
             (6, _) if roll(4) == 0 => h.s.reconnect(h.now),
             (7, _) => {
