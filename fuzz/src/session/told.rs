@@ -33,6 +33,10 @@ impl World {
                 }
             }
             OwnedEvent::Chunk { epoch, .. } | OwnedEvent::Pong { epoch, .. } => self.in_epoch(*epoch),
+            OwnedEvent::Refreshed { epoch, .. } | OwnedEvent::RefreshFailed { epoch, .. } => {
+                self.in_epoch(*epoch);
+                assert_eq!(self.online, Some(*epoch), "refreshed before it was online");
+            }
             OwnedEvent::Authenticated { epoch } => {
                 self.in_epoch(*epoch);
                 assert!(self.setup.authenticates, "nobody asked for that");
