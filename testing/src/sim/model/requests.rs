@@ -159,8 +159,11 @@ impl Requests {
                 let justified = match why {
                     Unanswered::Timeout => common.now >= made.deadline,
                     Unanswered::Cancelled => made.cancelled.is_some(),
+                    // One that is lost while it is being closed is told by the end alone.
                     Unanswered::ConnectionLost => {
-                        common.lost.is_some_and(|(lost, _)| made.epoch.is_none_or(|epoch| epoch <= lost))
+                        let lost =
+                            common.lost.filter(|(lost, _)| made.epoch.is_none_or(|epoch| epoch <= *lost));
+                        common.closing || lost.is_some()
                     }
                     Unanswered::Closed => common.closing || common.over,
                     _ => true,
