@@ -20,7 +20,7 @@ use std::time::{Duration, Instant, SystemTime};
 /// use std::time::Duration;
 ///
 /// // What a token service answered.
-/// let (token, interval) = ("a secret", Duration::from_secs(18));
+/// let (token, interval) = ("a-secret", Duration::from_secs(18));
 /// let endpoint = Endpoint::new(&format!("wss://feed.example.com/?token={token}"))?
 ///     .param("token", token)
 ///     .heartbeat_interval(interval)
