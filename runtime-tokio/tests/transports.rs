@@ -3,8 +3,12 @@
 // clippy.toml allows it in test functions, but not in the functions they call.
 #![allow(clippy::unwrap_used)]
 
+use everwire_testing::MockServer;
 use everwire_tokio::{Client, CloseCode, Config, Driver, Duplex, Error, Event, Message, Transport};
 use futures_util::{SinkExt, StreamExt};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
 use std::io::ErrorKind;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,6 +16,8 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, duplex};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 use tokio_tungstenite::accept_async;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -84,6 +90,23 @@ async fn over_a_unix_socket() {
         Driver::new(config()).unwrap().connector(move |_| tokio::net::UnixStream::connect(socket.clone()));
     talk(driver).await;
     std::fs::remove_dir_all(dir).unwrap();
+}
+
+/// TLS that is not the session's: `wss://`, and the connector sees to it.
+#[tokio::test]
+async fn through_tls_of_the_users_own() {
+    let server = MockServer::builder().tls().handler(|conn, message| conn.send(message)).start();
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(server.ca_pem().as_bytes()).unwrap()).unwrap();
+    let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let connector = TlsConnector::from(Arc::new(config));
+    let addr = server.addr();
+    let config = Config::new(&server.url()).unwrap().transport(Transport::SecuredConnector).no_reconnect();
+    let driver = Driver::new(config).unwrap().connector(move |target| {
+        let (connector, name) = (connector.clone(), ServerName::try_from(target.host().to_owned()).unwrap());
+        async move { connector.connect(name, TcpStream::connect(addr).await?).await }
+    });
+    talk(driver).await;
 }
 
 #[tokio::test]
