@@ -35,6 +35,10 @@ demo:
 simulate seeds="10000":
     cargo run --release -p everwire-tests --bin simulate -- --seeds {{seeds}}
 
+# Sessions through real proxies, which it installs.
+proxies:
+    .ci/run proxies
+
 # Conformance: every case of the Autobahn suite.
 autobahn:
     .ci/run autobahn
