@@ -1,7 +1,7 @@
 //! The way to a connection: endpoint, name, addresses, TCP, handshake, redirects.
 
 use super::lease::Queued;
-use super::link::Link;
+use super::link::{Link, Purpose};
 use super::output::{AttemptId, ConnId, Output};
 use super::status::State;
 use super::{Endpoint, Mutant, Session, Transport};
@@ -264,16 +264,19 @@ impl Session {
             Approach::Open(opening) if *opening == conn => None,
             _ => return,
         };
-        attempt.stage = Approach::Connected(conn, addr);
+        // Until its link has it.
+        attempt.stage = Approach::Open(conn);
         let Some(endpoint) = &attempt.endpoint else { return };
         let mut nonce = [0; 16];
         self.rng.fill_bytes(&mut nonce);
-        let mut link = Link::new(conn, &self.config, self.seed, now);
-        let proxy = attempt.proxy.as_ref();
-        let begun = link.connected(endpoint, proxy, &attempt.options, &self.config, nonce, now);
-        self.links.push(link);
-        if let Err(error) = begun {
-            self.attempt_failed(error, now);
+        let purpose = Purpose { endpoint, proxy: attempt.proxy.as_ref(), options: &attempt.options };
+        match Link::new(conn, purpose, &self.config, self.seed, nonce, now) {
+            Ok(link) => {
+                attempt.stage = Approach::Connected(conn, addr);
+                self.links.push(link);
+            }
+            // That says nothing of the address.
+            Err(error) => self.attempt_failed(error, now),
         }
     }
 
@@ -363,7 +366,9 @@ impl Session {
     pub(super) fn abandon_attempt(&mut self, now: Instant) {
         let Some(attempt) = self.attempt.take() else { return };
         match &attempt.stage {
-            Approach::Endpoint | Approach::Name => {}
+            // What is not said yet need not be.
+            Approach::Endpoint => self.duties.retain(|duty| *duty != Output::Provide(attempt.id)),
+            Approach::Name => self.duties.retain(|duty| *duty != Output::Resolve(attempt.id)),
             Approach::Race(race) => self.duties.extend(race.running().map(Output::Disconnect)),
             Approach::Open(conn) => self.duties.push_back(Output::Disconnect(*conn)),
             Approach::Connected(conn, _) => {

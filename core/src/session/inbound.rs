@@ -284,7 +284,7 @@ impl Session {
     /// A connection cannot go on.
     pub(super) fn failed(&mut self, index: usize, error: Error, now: Instant) {
         match self.links[index].stage {
-            Stage::Connecting | Stage::Handshake(_) => self.attempt_failed(error, now),
+            Stage::Handshake(_) => self.attempt_failed(error, now),
             Stage::Closing => {
                 let until = now + self.config.close_timeout;
                 self.seal(None, now);

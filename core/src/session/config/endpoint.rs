@@ -194,7 +194,7 @@ impl Endpoint {
     }
 
     /// Tells the protocol this, in the place of what had that name before: it finds it in [`Context`](crate::protocol::Context) when it
-    /// authenticates, subscribes and makes heartbeats. At most [`Params::MAX`] of [`Params::MAX_BYTES`] together. Not shown anywhere.
+    /// authenticates, subscribes, makes heartbeats and says farewell. At most [`Params::MAX`] of [`Params::MAX_BYTES`] together. Not shown anywhere.
     pub fn param(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.params.set(name.into(), value.into());
         self
@@ -367,20 +367,6 @@ pub(crate) struct Terms {
 }
 
 impl Terms {
-    /// Those of an endpoint that says nothing.
-    pub(crate) fn of_config(config: &Config) -> Self {
-        Self {
-            params: Params::default(),
-            ping_interval: config.ping_interval,
-            pong_timeout: config.pong_timeout,
-            heartbeat_interval: config.heartbeat_interval,
-            heartbeat_timeout: config.heartbeat_timeout,
-            refresh: Refresh::default(),
-            at_expiry: AtExpiry::default(),
-            life: None,
-        }
-    }
-
     pub(crate) fn new(config: &Config, endpoint: &Endpoint) -> Self {
         Self {
             params: endpoint.params.clone(),
