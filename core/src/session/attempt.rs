@@ -84,7 +84,7 @@ impl Session {
         let turns = (0..=self.config.fallbacks.len()).map(|n| self.turn.wrapping_add(n));
         let turn = turns.min_by_key(held).unwrap_or(self.turn);
         let endpoint = self.config.endpoint_at(turn).cloned();
-        let host = endpoint.as_ref().map(|endpoint| host_port(&endpoint.target));
+        let host = endpoint.as_ref().or(self.renewal.ready()).map(|endpoint| host_port(&endpoint.target));
         if host.is_some_and(|host| self.hold_back(&host, now)) {
             return;
         }
@@ -112,14 +112,24 @@ impl Session {
 
     /// Puts the next attempt off if the host is to be left alone: another session was told so, and that is no failure of ours.
     fn hold_back(&mut self, host: &str, now: Instant) -> bool {
-        let Some(until) = self.held_until(host, now) else { return false };
+        if self.held_until(host, now).is_none() {
+            return false;
+        }
         self.abandon_attempt(now);
-        // Many wait for the same moment, and must not all come at it.
-        let late = super::backoff::fraction(self.config.backoff_initial, &mut self.rng);
-        let at = until.checked_add(late).unwrap_or(until);
-        self.retry_at = Some(self.flaps.as_ref().map_or(at, |flaps| flaps.earliest(at)));
+        self.retry_at = Some(self.free_at(host, now));
         self.history.set(State::Backoff, format!("{host} wants to be left alone for a while"), now);
         true
+    }
+
+    /// The first moment at which an attempt at this host may begin; now, if nothing is against it.
+    pub(super) fn free_at(&mut self, host: &str, now: Instant) -> Instant {
+        let held = self.held_until(host, now).map(|until| {
+            // Many wait for the same moment, and must not all come at it.
+            let late = super::backoff::fraction(self.config.backoff_initial, &mut self.rng);
+            until.checked_add(late).unwrap_or(until)
+        });
+        let at = held.unwrap_or(now);
+        self.flaps.as_ref().map_or(at, |flaps| flaps.earliest(at))
     }
 
     fn held_until(&self, host: &str, now: Instant) -> Option<Instant> {
@@ -382,6 +392,6 @@ impl Session {
 }
 
 /// What cool-downs go by.
-fn host_port(target: &Target) -> String {
+pub(super) fn host_port(target: &Target) -> String {
     format!("{}:{}", target.host(), target.port())
 }

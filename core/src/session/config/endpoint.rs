@@ -57,7 +57,8 @@ pub enum Refresh {
     Auto,
     /// The live connection is authenticated again, with the fresh parameters.
     Reauthenticate,
-    /// The session changes over to a new connection, made with the fresh endpoint.
+    /// The session changes over to a new connection, made with the fresh endpoint, as soon as [`Config::cooldown`] and
+    /// [`Config::flap_budget`] allow one: until then the old one goes on.
     Reconnect,
     /// The fresh parameters take the place of the old ones on the live connection, and nothing is sent: for a token that is only needed to
     /// subscribe.
