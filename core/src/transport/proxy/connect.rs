@@ -92,16 +92,22 @@ impl Connect {
         Phase::Body { refused: Box::new(Refused::new(head)), body }
     }
 
-    /// The refusal, with as much of its body as was read.
+    /// The refusal, with as much of its body as was read, and without what repeats our secrets.
     fn refused(&mut self) -> ProxyFault {
         let Phase::Body { refused, body } = &mut self.phase else {
             unreachable!("only a body that is read ends")
         };
         refused.body = body.take();
-        let repeats = |secret: &Vec<u8>| refused.body.windows(secret.len()).any(|part| part == &secret[..]);
-        if self.secrets.iter().any(repeats) {
+        let repeats = |text: &[u8]| {
+            self.secrets.iter().any(|secret| text.windows(secret.len()).any(|part| part == &secret[..]))
+        };
+        if repeats(&refused.body) {
             refused.body.clear();
         }
+        if repeats(refused.reason.as_bytes()) {
+            refused.reason.clear();
+        }
+        refused.headers.retain(|name, value| !repeats(name.as_bytes()) && !repeats(value.as_bytes()));
         ProxyFault::Refused(refused.clone())
     }
 }
