@@ -23,7 +23,8 @@ impl Session {
         }
         match self.links[index].poll() {
             Step::Idle if self.renew && self.current == Some(index) => {
-                self.failed(index, self.leaves_for(), now);
+                let error = self.leaves_for();
+                self.failed(index, error, now);
             }
             Step::Idle if self.current == Some(index) && self.notice.is_some() => {
                 let Some(notice) = self.notice.take() else { return false };

@@ -231,9 +231,12 @@ impl Session {
     }
 
     /// Why the session leaves a connection that works.
-    pub(super) fn leaves_for(&self) -> Error {
-        let changes = self.renewal.ready.is_some() && self.renewal.change_at.is_none();
-        if changes { Error::Renewed } else { Error::Reconnect }
+    pub(super) fn leaves_for(&mut self) -> Error {
+        if self.renewal.ready.is_none() || self.renewal.change_at.is_some() {
+            return Error::Reconnect;
+        }
+        // Nobody is in a hurry: what the server wants besides is kept to.
+        self.notice.take().map_or(Error::Renewed, Error::Notice)
     }
 
     /// What a fresh endpoint says holds for the live connection from now on.

@@ -7,8 +7,8 @@ use everwire_core::{
 };
 use std::time::{Duration, Instant};
 
-/// The client says `auth 1 TOKEN`, `sub 2 TOKEN a`, `unsub 3 TOKEN a`, `beat 4 TOKEN`, `bye 5 TOKEN`; the server `hello`, `ok 1`, `no 1`, and `ok 1 900`: good
-/// for so many seconds.
+/// The client says `auth 1 TOKEN`, `sub 2 TOKEN a`, `unsub 3 TOKEN a`, `beat 4 TOKEN`, `bye 5 TOKEN`; the server `hello`, `ok 1`, `no 1`, `ok 1 900`: good for so
+/// many seconds, and `wait 60`: gives notice.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Feed {
     pub(crate) greets: bool,
@@ -41,6 +41,9 @@ impl Protocol for Feed {
         let (id, rest) = (words.next().and_then(|id| id.parse().ok()), words.next().unwrap_or_default());
         match (verb, id) {
             ("hello", _) => Inbound::Greeting,
+            ("wait", Some(seconds)) => {
+                Inbound::Notice { text, recovery: Some(Recovery::Backoff(secs(seconds))) }
+            }
             ("ok", Some(id)) => Inbound::Response { id, result: Ok(rest) },
             ("no", Some(id)) => Inbound::Response { id, result: Err(rest) },
             _ => Inbound::data(None),

@@ -428,3 +428,24 @@ fn one_that_waits_is_used_if_the_connection_ends_before() {
     h.advance(wait);
     assert_eq!((h.conns.len(), h.asked.len()), (2, 0), "with what was fetched");
 }
+
+#[test]
+fn who_was_told_to_wait_does_not_come_at_once_because_there_is_a_fresh_endpoint() {
+    let mut h = online(base(AUTH), short("t1"));
+    until_asked(&mut h);
+    // The notice is told, and before the session has left there is an answer.
+    let id = asked(&mut h);
+    h.takes = false;
+    h.feed_silently(0, &text("wait 60"));
+    h.s.handle_endpoint(id, Ok(endpoint("t2").expires_in(secs(1000))), h.now);
+    h.takes = true;
+    h.run();
+    let told = h.told();
+    let Some(OwnedEvent::Lost { error: Error::Notice(_), retry_at: Some(at), .. }) = told.last() else {
+        panic!("{told:?}")
+    };
+    assert!(*at >= h.now + secs(60), "{:?}", *at - h.now);
+    let wait = *at - h.now;
+    h.advance(wait);
+    assert_eq!((h.conns.len(), h.asked.len()), (2, 0), "with what was fetched");
+}
