@@ -84,7 +84,8 @@ impl Session {
         let turns = (0..=self.config.fallbacks.len()).map(|n| self.turn.wrapping_add(n));
         let turn = turns.min_by_key(held).unwrap_or(self.turn);
         let endpoint = self.config.endpoint_at(turn).cloned();
-        let host = endpoint.as_ref().or(self.renewal.ready()).map(|endpoint| host_port(&endpoint.target));
+        let host =
+            endpoint.as_ref().or_else(|| self.renewal.ready()).map(|endpoint| host_port(&endpoint.target));
         if host.is_some_and(|host| self.hold_back(&host, now)) {
             return;
         }
@@ -119,6 +120,17 @@ impl Session {
         self.retry_at = Some(self.free_at(host, now));
         self.history.set(State::Backoff, format!("{host} wants to be left alone for a while"), now);
         true
+    }
+
+    /// An endpoint leads to a host that is to be left alone: the next one has its turn, if there are several, as after a failure.
+    fn pass_on(&mut self, now: Instant) {
+        if self.config.fallbacks.is_empty() {
+            return;
+        }
+        self.turn = self.turn.wrapping_add(1);
+        let delay = self.backoff.next(self.config.backoff_initial, self.config.backoff_max, &mut self.rng);
+        let at = self.flaps.as_ref().map_or(now + delay, |flaps| flaps.earliest(now + delay));
+        self.retry_at = self.retry_at.map(|held| held.min(at));
     }
 
     /// The first moment at which an attempt at this host may begin; now, if nothing is against it.
@@ -164,7 +176,7 @@ impl Session {
         let name = host_port(&endpoint.target);
         // Where a provider or a redirect leads to is known only now.
         if self.hold_back(&name, now) {
-            return;
+            return self.pass_on(now);
         }
         self.host = Some(name);
         let Some(attempt) = &mut self.attempt else { return };
