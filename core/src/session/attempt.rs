@@ -85,7 +85,7 @@ impl Session {
         let turn = turns.min_by_key(held).unwrap_or(self.turn);
         let endpoint = self.config.endpoint_at(turn).cloned();
         let host =
-            endpoint.as_ref().or_else(|| self.renewal.ready()).map(|endpoint| host_port(&endpoint.target));
+            endpoint.as_ref().or_else(|| self.renewal.ready(now)).map(|endpoint| host_port(&endpoint.target));
         if host.is_some_and(|host| self.hold_back(&host, now)) {
             return;
         }

@@ -59,8 +59,8 @@ impl Renewal {
     }
 
     /// What the next attempt is made with, if that is known.
-    pub(crate) fn ready(&self) -> Option<&Endpoint> {
-        self.ready.as_ref()
+    pub(crate) fn ready(&self, now: Instant) -> Option<&Endpoint> {
+        self.ready.as_ref().filter(|endpoint| !endpoint.is_over(now))
     }
 
     /// When the first of what is to be renewed ends.

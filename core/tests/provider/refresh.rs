@@ -3,8 +3,8 @@
 use crate::common::*;
 use crate::feed::*;
 use everwire_core::{
-    AtExpiry, CloseCode, Cooldown, Endpoint, Error, Message, OwnedEvent, ProviderError, Recovery, Refresh,
-    Refusal, SendOptions, State, SubscribeOptions, Timeout,
+    AtExpiry, CloseCode, Config, Cooldown, Endpoint, Error, Message, OwnedEvent, ProviderError, Recovery,
+    Refresh, Refusal, SendOptions, State, SubscribeOptions, Timeout,
 };
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -448,4 +448,37 @@ fn who_was_told_to_wait_does_not_come_at_once_because_there_is_a_fresh_endpoint(
     let wait = *at - h.now;
     h.advance(wait);
     assert_eq!((h.conns.len(), h.asked.len()), (2, 0), "with what was fetched");
+}
+
+/// A protocol that reads nothing lets `poll_output` take its short way, message after message.
+#[test]
+fn all_is_in_time_while_messages_come_that_nobody_reads() {
+    let config = Config::provided().ping_interval(None).backoff(secs(40), secs(40)).connect_timeout(secs(5));
+    let mut h = online(config, short("t1").at_expiry(AtExpiry::Disconnect));
+    let end = h.now + secs(100);
+    let mut due = h.s.status(h.now).refresh_at.expect("it has a life");
+    let mut told_at = Vec::new();
+    h.advance(secs(11));
+    while h.s.state() == State::Online {
+        assert_eq!(h.run(), Stop::Wait(Some(due)), "{:?}", h.s.status(h.now));
+        h.feed(0, &text("data"));
+        assert_eq!(told(&mut h), ["message data"]);
+        assert_eq!(h.run(), Stop::Wait(Some(due)));
+        h.advance(millis(333).min(due - h.now));
+        if !h.asked.is_empty() {
+            assert_eq!(h.now, due);
+            h.asked.clear();
+            due = (h.now + secs(5)).min(end);
+        }
+        for event in h.told() {
+            told_at.push(h.now);
+            due = match event {
+                OwnedEvent::RefreshFailed { retry_at: Some(at), .. } => at.min(end),
+                OwnedEvent::Lost { error: Error::Expired, .. } => end,
+                other => panic!("{other:?}"),
+            };
+        }
+    }
+    assert_eq!((told_at.last(), h.now), (Some(&end), end));
+    assert!(told_at.len() > 1, "the provider did not answer");
 }
