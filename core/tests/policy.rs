@@ -401,6 +401,33 @@ fn where_a_provider_or_a_redirect_leads_to_is_left_alone_too() {
     assert_eq!(h.conns[1].addr, "127.0.0.1:9".parse().unwrap());
 }
 
+#[test]
+fn an_endpoint_that_leads_to_a_host_that_is_left_alone_gives_its_turn_to_the_next() {
+    let cooldown = Cooldown::new();
+    cooldown.hold("127.0.0.2:9", start().instant + secs(3600));
+    let config =
+        quick().cooldown(cooldown).backoff(secs(1), secs(4)).endpoints(["ws://127.0.0.3:9/"]).unwrap();
+    let mut h = Harness::new(config);
+    let there = b"HTTP/1.1 307 There\r\nLocation: ws://127.0.0.2:9/\r\n\r\n";
+    for (conn, addr) in ["127.0.0.1:9", "127.0.0.3:9", "127.0.0.1:9", "127.0.0.3:9"].into_iter().enumerate() {
+        h.run();
+        assert_eq!((h.conns.len(), h.conns[conn].addr), (conn + 1, addr.parse().unwrap()));
+        h.connect(conn);
+        if conn == 3 {
+            break;
+        }
+        h.feed_silently(conn, there);
+        let Stop::Wait(Some(due)) = h.run() else { panic!("it waits") };
+        // As after a failure, so that they are not asked all the time.
+        assert!(due - h.now <= secs(1 << conn), "{:?}", due - h.now);
+        assert!(h.events.is_empty() && h.s.status(h.now).failures == 0);
+        h.now = due;
+    }
+    let head = h.conns[3].written.clone();
+    h.feed(3, &accept(&head, ""));
+    assert_eq!(h.s.state(), State::Online);
+}
+
 fn lines() -> Config {
     quick().protocol(Lines::default())
 }

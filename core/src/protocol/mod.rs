@@ -116,8 +116,8 @@ pub trait Protocol: fmt::Debug + Send + Sync {
     /// Writes a last message to `out`, sent when the user closes the session, after all that he sent and before the close frame. An empty
     /// `out`, which is the default: there is none. With [`Ack::Response`] the close frame waits for the answer, or for the server to end the
     /// connection by itself, until the time for closing is over ([`CloseOptions::within`](crate::CloseOptions::within)).
-    fn farewell(&self, id: u64, out: &mut String) -> Ack {
-        let _ = (id, out);
+    fn farewell(&self, id: u64, context: &Context<'_>, out: &mut String) -> Ack {
+        let _ = (id, context, out);
         Ack::None
     }
 

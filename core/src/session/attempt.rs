@@ -1,7 +1,7 @@
 //! The way to a connection: endpoint, name, addresses, TCP, handshake, redirects.
 
 use super::lease::Queued;
-use super::link::Link;
+use super::link::{Link, Purpose};
 use super::output::{AttemptId, ConnId, Output};
 use super::status::State;
 use super::{Endpoint, Mutant, Session, Transport};
@@ -84,7 +84,8 @@ impl Session {
         let turns = (0..=self.config.fallbacks.len()).map(|n| self.turn.wrapping_add(n));
         let turn = turns.min_by_key(held).unwrap_or(self.turn);
         let endpoint = self.config.endpoint_at(turn).cloned();
-        let host = endpoint.as_ref().map(|endpoint| host_port(&endpoint.target));
+        let host =
+            endpoint.as_ref().or_else(|| self.renewal.ready(now)).map(|endpoint| host_port(&endpoint.target));
         if host.is_some_and(|host| self.hold_back(&host, now)) {
             return;
         }
@@ -112,14 +113,35 @@ impl Session {
 
     /// Puts the next attempt off if the host is to be left alone: another session was told so, and that is no failure of ours.
     fn hold_back(&mut self, host: &str, now: Instant) -> bool {
-        let Some(until) = self.held_until(host, now) else { return false };
+        if self.held_until(host, now).is_none() {
+            return false;
+        }
         self.abandon_attempt(now);
-        // Many wait for the same moment, and must not all come at it.
-        let late = super::backoff::fraction(self.config.backoff_initial, &mut self.rng);
-        let at = until.checked_add(late).unwrap_or(until);
-        self.retry_at = Some(self.flaps.as_ref().map_or(at, |flaps| flaps.earliest(at)));
+        self.retry_at = Some(self.free_at(host, now));
         self.history.set(State::Backoff, format!("{host} wants to be left alone for a while"), now);
         true
+    }
+
+    /// An endpoint leads to a host that is to be left alone: the next one has its turn, if there are several, as after a failure.
+    fn pass_on(&mut self, now: Instant) {
+        if self.config.fallbacks.is_empty() {
+            return;
+        }
+        self.turn = self.turn.wrapping_add(1);
+        let delay = self.backoff.next(self.config.backoff_initial, self.config.backoff_max, &mut self.rng);
+        let at = self.flaps.as_ref().map_or(now + delay, |flaps| flaps.earliest(now + delay));
+        self.retry_at = self.retry_at.map(|held| held.min(at));
+    }
+
+    /// The first moment at which an attempt at this host may begin; now, if nothing is against it.
+    pub(super) fn free_at(&mut self, host: &str, now: Instant) -> Instant {
+        let held = self.held_until(host, now).map(|until| {
+            // Many wait for the same moment, and must not all come at it.
+            let late = super::backoff::fraction(self.config.backoff_initial, &mut self.rng);
+            until.checked_add(late).unwrap_or(until)
+        });
+        let at = held.unwrap_or(now);
+        self.flaps.as_ref().map_or(at, |flaps| flaps.earliest(at))
     }
 
     fn held_until(&self, host: &str, now: Instant) -> Option<Instant> {
@@ -154,7 +176,7 @@ impl Session {
         let name = host_port(&endpoint.target);
         // Where a provider or a redirect leads to is known only now.
         if self.hold_back(&name, now) {
-            return;
+            return self.pass_on(now);
         }
         self.host = Some(name);
         let Some(attempt) = &mut self.attempt else { return };
@@ -264,16 +286,19 @@ impl Session {
             Approach::Open(opening) if *opening == conn => None,
             _ => return,
         };
-        attempt.stage = Approach::Connected(conn, addr);
+        // Until its link has it.
+        attempt.stage = Approach::Open(conn);
         let Some(endpoint) = &attempt.endpoint else { return };
         let mut nonce = [0; 16];
         self.rng.fill_bytes(&mut nonce);
-        let mut link = Link::new(conn, &self.config, self.seed, now);
-        let proxy = attempt.proxy.as_ref();
-        let begun = link.connected(endpoint, proxy, &attempt.options, &self.config, nonce, now);
-        self.links.push(link);
-        if let Err(error) = begun {
-            self.attempt_failed(error, now);
+        let purpose = Purpose { endpoint, proxy: attempt.proxy.as_ref(), options: &attempt.options };
+        match Link::new(conn, purpose, &self.config, self.seed, nonce, now) {
+            Ok(link) => {
+                attempt.stage = Approach::Connected(conn, addr);
+                self.links.push(link);
+            }
+            // That says nothing of the address.
+            Err(error) => self.attempt_failed(error, now),
         }
     }
 
@@ -363,7 +388,9 @@ impl Session {
     pub(super) fn abandon_attempt(&mut self, now: Instant) {
         let Some(attempt) = self.attempt.take() else { return };
         match &attempt.stage {
-            Approach::Endpoint | Approach::Name => {}
+            // What is not said yet need not be.
+            Approach::Endpoint => self.duties.retain(|duty| *duty != Output::Provide(attempt.id)),
+            Approach::Name => self.duties.retain(|duty| *duty != Output::Resolve(attempt.id)),
             Approach::Race(race) => self.duties.extend(race.running().map(Output::Disconnect)),
             Approach::Open(conn) => self.duties.push_back(Output::Disconnect(*conn)),
             Approach::Connected(conn, _) => {
@@ -377,6 +404,6 @@ impl Session {
 }
 
 /// What cool-downs go by.
-fn host_port(target: &Target) -> String {
+pub(super) fn host_port(target: &Target) -> String {
     format!("{}:{}", target.host(), target.port())
 }

@@ -23,7 +23,8 @@ impl Session {
         }
         match self.links[index].poll() {
             Step::Idle if self.renew && self.current == Some(index) => {
-                self.failed(index, self.leaves_for(), now);
+                let error = self.leaves_for();
+                self.failed(index, error, now);
             }
             Step::Idle if self.current == Some(index) && self.notice.is_some() => {
                 let Some(notice) = self.notice.take() else { return false };
@@ -284,7 +285,7 @@ impl Session {
     /// A connection cannot go on.
     pub(super) fn failed(&mut self, index: usize, error: Error, now: Instant) {
         match self.links[index].stage {
-            Stage::Connecting | Stage::Handshake(_) => self.attempt_failed(error, now),
+            Stage::Handshake(_) => self.attempt_failed(error, now),
             Stage::Closing => {
                 let until = now + self.config.close_timeout;
                 self.seal(None, now);

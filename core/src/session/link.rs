@@ -1,12 +1,11 @@
 //! One TCP connection, from the first byte to the last.
 //!
 //! ```text
-//! Connecting ──► Handshake ──► Open ──► Closing ──► Retired ──► (dropped)
-//!      │             │           │         │            ▲
-//!      └─────────────┴───────────┴─────────┴── failed ──┘
+//! Handshake ──► Open ──► Closing ──► Retired ──► (dropped)
+//!     │           │         │            ▲
+//!     └───────────┴─────────┴── failed ──┘
 //! ```
 //!
-//! - `Connecting`: TCP is there, or the user's stream, and the handshake is not begun yet.
 //! - `Handshake`: a proxy if there is one and TLS if the URL asks for it (together the `Way`), then HTTP.
 //! - `Open`: frames both ways.
 //! - `Closing`: our close frame is on its way, the peer's is awaited; messages still arrive.
@@ -73,7 +72,6 @@ const MAX_PONG: usize = 131;
 
 #[derive(Debug)]
 pub(crate) enum Stage {
-    Connecting,
     Handshake(Box<Handshake>),
     Open,
     Closing,
@@ -93,56 +91,59 @@ pub(crate) enum Step {
     Failed(Error),
 }
 
-impl Link {
-    pub(crate) fn new(id: ConnId, config: &Config, seed: [u8; 32], now: Instant) -> Self {
-        // Stream 0 is the session's own.
-        let keys = MaskKeys::new(seed, id.0 + 1);
-        Self {
-            id,
-            stage: Stage::Connecting,
-            receiver: Receiver::new(config.recv_buffer, config.limits.clone()),
-            sender: Sender::new(keys, config.fragment),
-            liveness: Liveness::default(),
-            terms: Terms::of_config(config),
-            own: VecDeque::new(),
-            users: VecDeque::new(),
-            stall: Stall::default(),
-            last_received: now,
-            deadline: None,
-            gone: None,
-            way: None,
-            request: Vec::new(),
-            written: 0,
-            sent: 0,
-            pongs: VecDeque::new(),
-            lingers: false,
-        }
-    }
+/// What a connection is made for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Purpose<'a> {
+    pub(crate) endpoint: &'a Endpoint,
+    /// By way of which the endpoint is reached.
+    pub(crate) proxy: Option<&'a Proxy>,
+    pub(crate) options: &'a HandshakeOptions,
+}
 
-    /// TCP to the endpoint, or to the proxy, is connected: the way and the handshake begin.
-    pub(crate) fn connected(
-        &mut self,
-        endpoint: &Endpoint,
-        proxy: Option<&Proxy>,
-        options: &HandshakeOptions,
+impl Link {
+    /// TCP to the endpoint, or to the proxy, is connected, or the user's stream is there: the way and the handshake begin.
+    ///
+    /// # Errors
+    /// What is known before a byte is sent.
+    pub(crate) fn new(
+        id: ConnId,
+        purpose: Purpose<'_>,
         config: &Config,
+        seed: [u8; 32],
         nonce: [u8; 16],
         now: Instant,
-    ) -> Result<(), Error> {
-        self.deadline = Some(now + config.handshake_timeout);
-        self.last_received = now;
-        self.terms = Terms::new(config, endpoint);
+    ) -> Result<Self, Error> {
+        let Purpose { endpoint, proxy, options } = purpose;
         let secure = endpoint.target.secure() && config.transport != Transport::SecuredConnector;
         #[cfg(feature = "tls")]
         let way = Way::new(&endpoint.target, secure, proxy, options, &config.tls)?;
         #[cfg(not(feature = "tls"))]
         let way = Way::new(&endpoint.target, secure, proxy, options)?;
-        self.way = way.map(Box::new);
         let handshake = Handshake::new(&endpoint.target, options, nonce).map_err(Error::Request)?;
-        self.request = handshake.request().to_vec();
-        self.receiver.want(way::capacity(options));
-        self.stage = Stage::Handshake(Box::new(handshake));
-        Ok(())
+        let mut receiver = Receiver::new(config.recv_buffer, config.limits.clone());
+        receiver.want(way::capacity(options));
+        // Stream 0 is the session's own.
+        let keys = MaskKeys::new(seed, id.0 + 1);
+        Ok(Self {
+            id,
+            request: handshake.request().to_vec(),
+            stage: Stage::Handshake(Box::new(handshake)),
+            receiver,
+            sender: Sender::new(keys, config.fragment),
+            liveness: Liveness::default(),
+            terms: Terms::new(config, endpoint),
+            own: VecDeque::new(),
+            users: VecDeque::new(),
+            stall: Stall::default(),
+            last_received: now,
+            deadline: Some(now + config.handshake_timeout),
+            gone: None,
+            way: way.map(Box::new),
+            written: 0,
+            sent: 0,
+            pongs: VecDeque::new(),
+            lingers: false,
+        })
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -160,7 +161,7 @@ impl Link {
 
     #[inline]
     pub(crate) fn recv_buffer(&mut self) -> &mut [u8] {
-        if matches!(self.stage, Stage::Connecting) || self.gone.is_some() {
+        if self.gone.is_some() {
             return &mut [];
         }
         if let Some(way) = &mut self.way {
@@ -171,7 +172,7 @@ impl Link {
 
     #[inline]
     pub(crate) fn received(&mut self, len: usize, now: Instant) {
-        if len == 0 || matches!(self.stage, Stage::Connecting) || self.gone.is_some() {
+        if len == 0 || self.gone.is_some() {
             return;
         }
         self.last_received = now;
@@ -284,7 +285,6 @@ impl Link {
     pub(crate) fn poll(&mut self) -> Step {
         loop {
             let step = match &mut self.stage {
-                Stage::Connecting => Ok(Step::Idle),
                 Stage::Handshake(handshake) => match handshake.receive(self.receiver.peek()) {
                     Ok(handshake::Progress::NeedMore) => Ok(Step::Idle),
                     Ok(handshake::Progress::Redirect { location }) => {
@@ -447,7 +447,6 @@ impl Link {
             }
         }
         Error::Timeout(match self.stage {
-            Stage::Connecting => Timeout::Connect,
             Stage::Handshake(_) => Timeout::Handshake,
             Stage::Open => Timeout::Pong,
             Stage::Closing | Stage::Retired => Timeout::Close,

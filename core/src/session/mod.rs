@@ -456,7 +456,8 @@ impl Session {
             if !self.links[index].is_paused() {
                 progress |= self.step_link(index, now);
             } else if self.renew && self.current == Some(index) {
-                self.failed(index, self.leaves_for(), now);
+                let error = self.leaves_for();
+                self.failed(index, error, now);
                 progress = true;
             }
             if self.announced != Announced::Nothing || !self.duties.is_empty() || !self.events.is_empty() {

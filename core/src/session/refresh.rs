@@ -13,6 +13,7 @@
 //! Either happens only while the session is online: before that all is fresh, and after that the next attempt asks by itself. What the end
 //! of a connection leaves is an endpoint that was fetched for the next one (`ready`).
 
+use super::attempt::host_port;
 use super::backoff::{self, Backoff};
 use super::config::{AtExpiry, Life, Refresh, Terms};
 use super::lease::Queued;
@@ -47,12 +48,19 @@ pub(crate) struct Renewal {
     greeting_by: Option<Instant>,
     /// The next attempt is made with this one.
     ready: Option<Endpoint>,
+    /// When the session changes over to it. `None`: at once, or as soon as there is no connection any more.
+    change_at: Option<Instant>,
 }
 
 impl Renewal {
     /// When something is renewed next.
     pub(crate) fn refresh_at(&self) -> Option<Instant> {
-        self.ask_at.into_iter().chain(self.authenticate_at).min()
+        [self.ask_at, self.authenticate_at, self.change_at].into_iter().flatten().min()
+    }
+
+    /// What the next attempt is made with, if that is known.
+    pub(crate) fn ready(&self, now: Instant) -> Option<&Endpoint> {
+        self.ready.as_ref().filter(|endpoint| !endpoint.is_over(now))
     }
 
     /// When the first of what is to be renewed ends.
@@ -128,9 +136,9 @@ impl Session {
     /// Earliest moment at which something has to be done.
     pub(super) fn renewal_deadline(&self) -> Option<Instant> {
         self.watched()?;
-        let Renewal { ask_at, asked, authenticate_at, greeting_by, .. } = self.renewal;
+        let Renewal { ask_at, asked, authenticate_at, greeting_by, change_at, .. } = self.renewal;
         let always = [self.renewal.ends_at(), greeting_by, asked.map(|(_, by)| by)];
-        let online = [ask_at, authenticate_at.filter(|_| !self.renewal.reauthenticates)];
+        let online = [ask_at, change_at, authenticate_at.filter(|_| !self.renewal.reauthenticates)];
         let online = online.into_iter().filter(|_| self.history.state == State::Online);
         always.into_iter().chain(online).flatten().min()
     }
@@ -152,6 +160,14 @@ impl Session {
         }
         if self.history.state != State::Online {
             return;
+        }
+        if self.renewal.change_at.take_if(due).is_some()
+            && let Some(endpoint) = self.renewal.ready.take()
+        {
+            match endpoint.is_over(now) {
+                true => self.renewal.ask_at = Some(now),
+                false => self.change_over(endpoint, now),
+            }
         }
         if self.renewal.ask_at.take_if(due).is_some() {
             self.last_attempt += 1;
@@ -186,7 +202,8 @@ impl Session {
         let expires_at = terms.life.map(|life| life.expires_at);
         self.events.push_back(Queued::Refreshed { by, expires_at, epoch: self.epoch });
         if by == Refresh::Reconnect {
-            return self.change_over(endpoint);
+            self.renewal.ask_at = None;
+            return self.change_over(endpoint, now);
         }
         self.put_in_force(index, terms, now);
         if by == Refresh::Reauthenticate {
@@ -201,15 +218,25 @@ impl Session {
 
     /// The session moves to a connection that is made with this endpoint. As long as a session has one connection at a time, the old one
     /// ends first; to rotate without a gap, open the other one here and let this one go when that is online.
-    fn change_over(&mut self, endpoint: Endpoint) {
+    fn change_over(&mut self, endpoint: Endpoint, now: Instant) {
+        let at = self.free_at(&host_port(&endpoint.target), now);
         self.renewal.ready = Some(endpoint);
-        (self.renewal.ask_at, self.renewal.authenticate_at) = (None, None);
+        if at > now {
+            // As long as no other may be made, the one that works is better than none.
+            self.renewal.change_at = Some(at);
+            return;
+        }
+        self.renewal.authenticate_at = None;
         self.renew = true;
     }
 
     /// Why the session leaves a connection that works.
-    pub(super) fn leaves_for(&self) -> Error {
-        if self.renewal.ready.is_some() { Error::Renewed } else { Error::Reconnect }
+    pub(super) fn leaves_for(&mut self) -> Error {
+        if self.renewal.ready.is_none() || self.renewal.change_at.is_some() {
+            return Error::Reconnect;
+        }
+        // Nobody is in a hurry: what the server wants besides is kept to.
+        self.notice.take().map_or(Error::Renewed, Error::Notice)
     }
 
     /// What a fresh endpoint says holds for the live connection from now on.

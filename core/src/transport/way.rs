@@ -11,6 +11,16 @@
 //!
 //! Each part is as lazy as [`TlsStream`]: what nobody takes stays in the innermost, then in the next, and then the socket is not read.
 
+#![cfg_attr(
+    not(feature = "tls"),
+    expect(
+        clippy::needless_return,
+        clippy::never_loop,
+        clippy::needless_pass_by_ref_mut,
+        reason = "what these look at has more to do with TLS"
+    )
+)]
+
 use super::proxy::{Proxy, ProxyError, ProxyFault, ProxyHandshake};
 #[cfg(feature = "tls")]
 use super::tls::{TlsConfig, TlsStream};

@@ -1,5 +1,6 @@
 //! HTTP header fields: several of the same name, in order, spelled as given (RFC 9110 section 5).
 
+use super::handshake::may_be_token;
 use std::fmt;
 
 /// A list of HTTP header fields.
@@ -7,7 +8,8 @@ use std::fmt;
 /// Order and spelling are kept, names are compared without regard to case, and a name may occur several times. What
 /// is added is checked, so that no value can smuggle a line end, and with it another header, into a request.
 ///
-/// [`Debug`] shows the fields with the values of secret ones (see [`is_secret`](Self::is_secret)) redacted.
+/// [`Debug`] shows the fields with the values of secret ones (see [`is_secret`](Self::is_secret)) redacted, and subprotocols that look like
+/// a token.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Headers {
     fields: Vec<(String, String)>,
@@ -140,7 +142,8 @@ impl Headers {
 impl fmt::Debug for Headers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = self.iter().map(|(name, value)| {
-            if Self::is_secret(name) {
+            let token = || name.eq_ignore_ascii_case("sec-websocket-protocol") && may_be_token(value);
+            if Self::is_secret(name) || token() {
                 (name, "<redacted>")
             } else if name.eq_ignore_ascii_case("location") {
                 // The query of a URL may hold a token, see `Target`.
@@ -342,6 +345,9 @@ mod tests {
             let shown = format!("{:?}", headers(&[(name, "hunter2")]));
             assert_eq!(shown, format!("{{{name:?}: \"<redacted>\"}}"));
         }
+        let chosen = |value| format!("{:?}", headers(&[("sec-websocket-protocol", value)]));
+        assert_eq!(chosen("chat"), r#"{"sec-websocket-protocol": "chat"}"#);
+        assert_eq!(chosen("bearer.hunter2"), r#"{"sec-websocket-protocol": "<redacted>"}"#);
         for name in public {
             assert!(!Headers::is_secret(name), "{name}");
             assert!(format!("{:?}", headers(&[(name, "shown")])).contains("shown"));

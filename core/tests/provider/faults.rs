@@ -183,7 +183,7 @@ const WILD: usize = 300;
 fn weather(seed: u64) {
     let mut dice = ChaCha8Rng::seed_from_u64(seed);
     let mut roll = move |sides: u32| dice.next_u32() % sides;
-    let feed = Feed { greets: roll(2) == 0, auth: roll(3) > 0, again: roll(2) == 0, refused: None };
+    let feed = Feed { greets: roll(2) == 0, auth: roll(3) > 0, again: roll(2) == 0, ..Feed::default() };
     let config = base(feed).flap_budget(None).connect_timeout(secs(3)).request_timeout(secs(5));
     let mut h = Harness::seeded(config, [seed as u8; 32]);
     let (mut answered, mut token) = (0, 0);

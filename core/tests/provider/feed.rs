@@ -7,17 +7,19 @@ use everwire_core::{
 };
 use std::time::{Duration, Instant};
 
-/// The client says `auth 1 TOKEN`, `sub 2 TOKEN a`, `unsub 3 TOKEN a`, `beat 4 TOKEN`; the server `hello`, `ok 1`, `no 1`, and `ok 1 900`: good
-/// for so many seconds.
+/// The client says `auth 1 TOKEN`, `sub 2 TOKEN a`, `unsub 3 TOKEN a`, `beat 4 TOKEN`, `bye 5 TOKEN`; the server `hello`, `ok 1`, `no 1`, `ok 1 900`: good for so
+/// many seconds, and `wait 60`: gives notice.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Feed {
     pub(crate) greets: bool,
     pub(crate) auth: bool,
     pub(crate) again: bool,
+    pub(crate) farewell: bool,
     pub(crate) refused: Option<Recovery>,
 }
 
-pub(crate) const AUTH: Feed = Feed { greets: false, auth: true, again: false, refused: None };
+pub(crate) const AUTH: Feed =
+    Feed { greets: false, auth: true, again: false, farewell: false, refused: None };
 pub(crate) const AGAIN: Feed = Feed { again: true, ..AUTH };
 
 impl Feed {
@@ -39,6 +41,9 @@ impl Protocol for Feed {
         let (id, rest) = (words.next().and_then(|id| id.parse().ok()), words.next().unwrap_or_default());
         match (verb, id) {
             ("hello", _) => Inbound::Greeting,
+            ("wait", Some(seconds)) => {
+                Inbound::Notice { text, recovery: Some(Recovery::Backoff(secs(seconds))) }
+            }
             ("ok", Some(id)) => Inbound::Response { id, result: Ok(rest) },
             ("no", Some(id)) => Inbound::Response { id, result: Err(rest) },
             _ => Inbound::data(None),
@@ -74,6 +79,9 @@ impl Protocol for Feed {
     }
     fn heartbeat(&self, id: u64, context: &Context<'_>, out: &mut String) -> Ack {
         Self::say("beat", id, context, "", out)
+    }
+    fn farewell(&self, id: u64, context: &Context<'_>, out: &mut String) -> Ack {
+        if self.farewell { Self::say("bye", id, context, "", out) } else { Ack::None }
     }
     fn recovery(&self, fault: Fault<'_>) -> Option<Recovery> {
         self.refused.filter(|_| matches!(fault, Fault::Authentication(_)))

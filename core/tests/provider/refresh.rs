@@ -3,8 +3,8 @@
 use crate::common::*;
 use crate::feed::*;
 use everwire_core::{
-    AtExpiry, Endpoint, Error, Message, OwnedEvent, ProviderError, Recovery, Refresh, Refusal, SendOptions,
-    State, SubscribeOptions, Timeout,
+    AtExpiry, CloseCode, Config, Cooldown, Endpoint, Error, Message, OwnedEvent, ProviderError, Recovery,
+    Refresh, Refusal, SendOptions, State, SubscribeOptions, Timeout,
 };
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -329,11 +329,156 @@ fn a_fresh_endpoint_that_had_to_wait_for_too_long_is_not_used() {
     h.told();
     until_asked(&mut h);
     provide(&mut h, short("t3"));
+    h.eof(1);
     let lost = h.told();
-    let Some(OwnedEvent::Lost { error: Error::Renewed, retry_at: Some(at), .. }) = lost.last() else {
+    let Some(OwnedEvent::Lost { error: Error::Disconnected(_), retry_at: Some(at), .. }) = lost.last() else {
         panic!("{lost:?}")
     };
     assert!(*at > h.now + secs(100), "the flap budget");
     h.advance(*at - h.now);
     assert_eq!((h.conns.len(), h.asked.len()), (2, 1), "it expired meanwhile, and is asked for anew");
+}
+
+#[test]
+fn the_farewell_is_said_with_the_fresh_parameters() {
+    let mut h = online(base(Feed { farewell: true, ..AGAIN }), short("t1"));
+    until_asked(&mut h);
+    provide(&mut h, short("t2").refresh(Refresh::Parameters));
+    // By the rule of the endpoint that it takes the place of.
+    h.flush(0);
+    answer(&mut h, 0, "ok", "");
+    h.s.close(CloseCode::Normal, "", h.now);
+    h.run();
+    h.flush(0);
+    assert_eq!(h.texts(0), ["auth 1 t1", "auth 2 t2", "bye 3 t2"]);
+    assert_eq!(h.close_frame(0), None, "the answer is awaited");
+    answer(&mut h, 0, "ok", "");
+    h.flush(0);
+    assert_eq!(h.close_frame(0), Some((1000, String::new())));
+}
+
+/// What is not to be left for nothing: the connection would be gone, and no other could be made.
+#[test]
+fn a_connection_is_kept_as_long_as_no_other_may_be_made() {
+    for by_budget in [false, true] {
+        let cooldown = Cooldown::new();
+        let config = base(AUTH).cooldown(cooldown.clone());
+        // The first attempt is all that there may be in 200 s.
+        let config = if by_budget { config.flap_budget((1, secs(200))) } else { config };
+        let mut h = online(config, short("t1"));
+        let begun = h.now;
+        if !by_budget {
+            cooldown.hold("127.0.0.1:9", begun + secs(200));
+        }
+        until_asked(&mut h);
+        provide(&mut h, endpoint("t2").expires_in(secs(1000)));
+        assert_eq!(told(&mut h), ["refreshed Reconnect"]);
+        assert_eq!(h.s.state(), State::Online);
+        let at = h.s.status(h.now).refresh_at.expect("it changes over then");
+        assert!((begun + secs(200)..=begun + secs(201)).contains(&at), "{by_budget} {:?}", at - begun);
+        h.feed(0, &text("data"));
+        assert_eq!(told(&mut h), ["message data"]);
+        h.advance(at - h.now - millis(1));
+        assert_eq!((told(&mut h).len(), h.s.state()), (0, State::Online));
+        h.advance(millis(1));
+        assert_eq!(told(&mut h), ["left: the session changes over to a connection with a fresh endpoint"]);
+        assert_eq!((h.conns.len(), h.asked.len()), (2, 0), "with what was fetched");
+        h.open(1);
+        h.flush(1);
+        assert_eq!(h.texts(1), ["auth 2 t2"]);
+    }
+}
+
+#[test]
+fn what_was_fetched_and_waits_for_too_long_is_fetched_again() {
+    let cooldown = Cooldown::new();
+    let mut h = online(base(AUTH).cooldown(cooldown.clone()), short("t1"));
+    let begun = h.now;
+    cooldown.hold("127.0.0.1:9", begun + secs(300));
+    until_asked(&mut h);
+    provide(&mut h, short("t2"));
+    let at = until_asked(&mut h);
+    assert!((begun + secs(300)..=begun + secs(301)).contains(&at), "{:?}", at - begun);
+    assert_eq!((told(&mut h), h.s.state()), (vec!["refreshed Reconnect".to_owned()], State::Online));
+    provide(&mut h, short("t3"));
+    assert_eq!(
+        told(&mut h),
+        ["refreshed Reconnect", "left: the session changes over to a connection with a fresh endpoint"]
+    );
+    h.open(1);
+    h.flush(1);
+    assert_eq!(h.texts(1), ["auth 2 t3"]);
+}
+
+#[test]
+fn one_that_waits_is_used_if_the_connection_ends_before() {
+    let cooldown = Cooldown::new();
+    let mut h = online(base(AUTH).cooldown(cooldown.clone()), short("t1"));
+    cooldown.hold("127.0.0.1:9", h.now + secs(90));
+    until_asked(&mut h);
+    provide(&mut h, endpoint("t2").expires_in(secs(1000)));
+    h.told();
+    h.s.reconnect(h.now);
+    h.run();
+    assert_eq!(told(&mut h), ["left: a new connection was asked for"]);
+    // No attempt, no question: the host is to be left alone.
+    let wait = h.s.status(h.now).retry_at.expect("it tries again") - h.now;
+    assert!(wait > secs(5), "{wait:?}");
+    assert_eq!((h.conns.len(), h.asked.len()), (1, 0));
+    h.advance(wait);
+    assert_eq!((h.conns.len(), h.asked.len()), (2, 0), "with what was fetched");
+}
+
+#[test]
+fn who_was_told_to_wait_does_not_come_at_once_because_there_is_a_fresh_endpoint() {
+    let mut h = online(base(AUTH), short("t1"));
+    until_asked(&mut h);
+    // The notice is told, and before the session has left there is an answer.
+    let id = asked(&mut h);
+    h.takes = false;
+    h.feed_silently(0, &text("wait 60"));
+    h.s.handle_endpoint(id, Ok(endpoint("t2").expires_in(secs(1000))), h.now);
+    h.takes = true;
+    h.run();
+    let told = h.told();
+    let Some(OwnedEvent::Lost { error: Error::Notice(_), retry_at: Some(at), .. }) = told.last() else {
+        panic!("{told:?}")
+    };
+    assert!(*at >= h.now + secs(60), "{:?}", *at - h.now);
+    let wait = *at - h.now;
+    h.advance(wait);
+    assert_eq!((h.conns.len(), h.asked.len()), (2, 0), "with what was fetched");
+}
+
+/// A protocol that reads nothing lets `poll_output` take its short way, message after message.
+#[test]
+fn all_is_in_time_while_messages_come_that_nobody_reads() {
+    let config = Config::provided().ping_interval(None).backoff(secs(40), secs(40)).connect_timeout(secs(5));
+    let mut h = online(config, short("t1").at_expiry(AtExpiry::Disconnect));
+    let end = h.now + secs(100);
+    let mut due = h.s.status(h.now).refresh_at.expect("it has a life");
+    let mut told_at = Vec::new();
+    h.advance(secs(11));
+    while h.s.state() == State::Online {
+        assert_eq!(h.run(), Stop::Wait(Some(due)), "{:?}", h.s.status(h.now));
+        h.feed(0, &text("data"));
+        assert_eq!(told(&mut h), ["message data"]);
+        assert_eq!(h.run(), Stop::Wait(Some(due)));
+        h.advance(millis(333).min(due - h.now));
+        if !h.asked.is_empty() {
+            assert_eq!(h.now, due);
+            h.asked.clear();
+            due = (h.now + secs(5)).min(end);
+        }
+        for event in h.told() {
+            told_at.push(h.now);
+            due = match event {
+                OwnedEvent::RefreshFailed { retry_at: Some(at), .. } => at.min(end),
+                OwnedEvent::Lost { error: Error::Expired, .. } => end,
+                other => panic!("{other:?}"),
+            };
+        }
+    }
+    assert_eq!((told_at.last(), h.now), (Some(&end), end));
+    assert!(told_at.len() > 1, "the provider did not answer");
 }

@@ -132,7 +132,7 @@ impl Protocol for Venue {
         write!(out, "alive {id}").unwrap();
     }
 
-    fn farewell(&self, id: u64, out: &mut String) -> Ack {
+    fn farewell(&self, id: u64, _: &Context<'_>, out: &mut String) -> Ack {
         let Some(ack) = self.farewell else { return Ack::None };
         write!(out, "bye {id}").unwrap();
         ack

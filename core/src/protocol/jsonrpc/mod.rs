@@ -381,7 +381,7 @@ impl Protocol for JsonRpc {
         self.heartbeat.as_ref().map_or(Ack::None, |call| call.write(id, out))
     }
 
-    fn farewell(&self, id: u64, out: &mut String) -> Ack {
+    fn farewell(&self, id: u64, _: &Context<'_>, out: &mut String) -> Ack {
         self.farewell.as_ref().map_or(Ack::None, |call| call.write(id, out))
     }
 

@@ -57,7 +57,8 @@ pub enum Refresh {
     Auto,
     /// The live connection is authenticated again, with the fresh parameters.
     Reauthenticate,
-    /// The session changes over to a new connection, made with the fresh endpoint.
+    /// The session changes over to a new connection, made with the fresh endpoint, as soon as [`Config::cooldown`] and
+    /// [`Config::flap_budget`] allow one: until then the old one goes on.
     Reconnect,
     /// The fresh parameters take the place of the old ones on the live connection, and nothing is sent: for a token that is only needed to
     /// subscribe.
@@ -194,7 +195,7 @@ impl Endpoint {
     }
 
     /// Tells the protocol this, in the place of what had that name before: it finds it in [`Context`](crate::protocol::Context) when it
-    /// authenticates, subscribes and makes heartbeats. At most [`Params::MAX`] of [`Params::MAX_BYTES`] together. Not shown anywhere.
+    /// authenticates, subscribes, makes heartbeats and says farewell. At most [`Params::MAX`] of [`Params::MAX_BYTES`] together. Not shown anywhere.
     pub fn param(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.params.set(name.into(), value.into());
         self
@@ -367,20 +368,6 @@ pub(crate) struct Terms {
 }
 
 impl Terms {
-    /// Those of an endpoint that says nothing.
-    pub(crate) fn of_config(config: &Config) -> Self {
-        Self {
-            params: Params::default(),
-            ping_interval: config.ping_interval,
-            pong_timeout: config.pong_timeout,
-            heartbeat_interval: config.heartbeat_interval,
-            heartbeat_timeout: config.heartbeat_timeout,
-            refresh: Refresh::default(),
-            at_expiry: AtExpiry::default(),
-            life: None,
-        }
-    }
-
     pub(crate) fn new(config: &Config, endpoint: &Endpoint) -> Self {
         Self {
             params: endpoint.params.clone(),

@@ -89,7 +89,13 @@ impl Connect {
             return Phase::Done(Ok(head.end));
         }
         let body = BodyReader::new(&head, self.max_body, self.max_head);
-        Phase::Body { refused: Box::new(Refused::new(head)), body }
+        let mut refused = Refused::new(head);
+        let hides = |text: &str| repeats(&self.secrets, text.as_bytes());
+        if hides(&refused.reason) {
+            refused.reason.clear();
+        }
+        refused.headers.retain(|name, value| !hides(name) && !hides(value));
+        Phase::Body { refused: Box::new(refused), body }
     }
 
     /// The refusal, with as much of its body as was read.
@@ -98,8 +104,7 @@ impl Connect {
             unreachable!("only a body that is read ends")
         };
         refused.body = body.take();
-        let repeats = |secret: &Vec<u8>| refused.body.windows(secret.len()).any(|part| part == &secret[..]);
-        if self.secrets.iter().any(repeats) {
+        if repeats(&self.secrets, &refused.body) {
             refused.body.clear();
         }
         ProxyFault::Refused(refused.clone())
@@ -110,6 +115,11 @@ impl std::fmt::Debug for Connect {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Connect").field("phase", &self.phase).finish_non_exhaustive()
     }
+}
+
+/// Whether a text of the proxy's has one of our secrets in it.
+fn repeats(secrets: &[Vec<u8>], text: &[u8]) -> bool {
+    secrets.iter().any(|secret| text.windows(secret.len()).any(|part| part == &secret[..]))
 }
 
 fn request(proxy: &Proxy, authority: &str, basic: Option<&str>, options: &HandshakeOptions) -> Vec<u8> {

@@ -235,6 +235,17 @@ fn a_refusal_that_repeats_our_secrets_is_not_kept() {
         let input = format!("HTTP/1.1 407 x\r\n\r\nyou said {secret}!");
         let Err(ProxyFault::Refused(refused)) = answer(&proxy, input.as_bytes()) else { panic!("{input}") };
         assert_eq!(refused.body, b"", "{secret}");
+        // Nor where errors and logs would show it.
+        let input = format!(
+            "HTTP/1.1 407 not {secret}\r\nProxy-Authenticate: Basic realm=\"{secret}\"\r\nVia: a\r\n\r\n"
+        );
+        let mut handshake = ProxyHandshake::new(&proxy, "h", 1, &HandshakeOptions::default()).unwrap();
+        assert_eq!(handshake.receive(input.as_bytes()), Ok(None), "a body may follow");
+        assert!(!format!("{handshake:?}").contains(secret), "{handshake:?}");
+        let Err(fault) = answer(&proxy, input.as_bytes()) else { panic!("{input}") };
+        assert!(!format!("{fault} {fault:?}").contains(secret), "{fault:?}");
+        let ProxyFault::Refused(refused) = fault else { panic!("{fault:?}") };
+        assert_eq!((&*refused.reason, refused.headers.len()), ("", 1), "the rest stays");
     }
 }
 

@@ -54,7 +54,7 @@ pub enum HandshakeError {
     SubprotocolRepeated,
     /// The server chose a subprotocol that was not offered.
     SubprotocolNotOffered {
-        /// What it chose, at most 64 characters of it.
+        /// What it chose, at most 64 characters of it; `<redacted>` if that repeats an offer that looks like a token.
         selected: String,
     },
     /// The server accepted an extension although none was offered.

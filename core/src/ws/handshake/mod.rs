@@ -35,7 +35,7 @@ pub(crate) use self::body::BodyReader;
 pub(crate) use self::error::excerpt;
 pub use self::error::{HandshakeError, PeerProtocol, Refused};
 pub use self::request::HandshakeOptions;
-pub(crate) use self::request::USER_AGENT;
+pub(crate) use self::request::{USER_AGENT, may_be_token};
 pub(crate) use self::response::{Head, HeadReader};
 pub use self::retry_after::RetryAfter;
 use crate::ws::deflate::DeflateParams;

@@ -166,7 +166,7 @@ const SINGLE: [&str; 4] = ["Host", "Origin", "User-Agent", "Authorization"];
 
 /// Browsers cannot set headers, so that servers made for them often take a token as a subprotocol. Names of real
 /// subprotocols are short; rather one too many than one too few.
-fn may_be_token(subprotocol: &str) -> bool {
+pub(crate) fn may_be_token(subprotocol: &str) -> bool {
     subprotocol.len() > 40 || subprotocol.to_ascii_lowercase().contains("bearer")
 }
 

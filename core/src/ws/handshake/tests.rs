@@ -400,6 +400,25 @@ fn debug_of_a_handshake_shows_no_secret() {
 }
 
 #[test]
+fn a_server_that_repeats_all_offers_does_not_have_us_show_a_token() {
+    let options = HandshakeOptions {
+        subprotocols: vec!["v1".into(), "bearer.hunter2".into()],
+        ..HandshakeOptions::default()
+    };
+    let target = Target::parse("ws://h").unwrap();
+    for (chosen, shown) in [("v1, bearer.hunter2", "<redacted>"), ("v1, v2", "v1, v2")] {
+        let mut handshake = Handshake::new(&target, &options, NONCE).unwrap();
+        let answer = format!(
+            "HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nSec-WebSocket-Protocol: {chosen}\r\n\r\n"
+        );
+        let error = handshake.receive(answer.as_bytes()).unwrap_err();
+        assert_eq!(error, HandshakeError::SubprotocolNotOffered { selected: shown.into() });
+        assert!(!format!("{error} {error:?}").contains("hunter2"));
+    }
+}
+
+#[test]
 fn options_are_checked() {
     let target = Target::parse("ws://h").unwrap();
     let mut options = HandshakeOptions::default();

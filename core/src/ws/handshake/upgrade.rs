@@ -2,7 +2,7 @@
 
 use super::Upgraded;
 use super::error::{HandshakeError, excerpt};
-use super::request::HandshakeOptions;
+use super::request::{HandshakeOptions, may_be_token};
 use super::response::Head;
 use crate::ws::deflate::DeflateParams;
 use crate::ws::headers::Headers;
@@ -48,7 +48,10 @@ fn subprotocol(headers: &Headers, offered: &[String]) -> Result<Option<String>, 
         return Err(HandshakeError::SubprotocolRepeated);
     }
     if !offered.iter().any(|name| name == selected) {
-        return Err(HandshakeError::SubprotocolNotOffered { selected: excerpt(selected) });
+        // Some servers repeat all that was offered, and that may have a token in it.
+        let token = offered.iter().any(|name| may_be_token(name) && selected.contains(&**name));
+        let selected = if token { "<redacted>".to_owned() } else { excerpt(selected) };
+        return Err(HandshakeError::SubprotocolNotOffered { selected });
     }
     Ok(Some(selected.to_owned()))
 }

@@ -129,9 +129,12 @@ fn heartbeats_of_ours() {
 #[test]
 fn a_farewell() {
     let mut out = String::new();
-    assert_eq!((Protocol::farewell(&JsonRpc::new(), 2, &mut out), &*out), (Ack::None, ""));
+    assert_eq!(
+        (Protocol::farewell(&JsonRpc::new(), 2, &context(&Params::default()), &mut out), &*out),
+        (Ack::None, "")
+    );
     let rpc = JsonRpc::new().farewell("private/logout", Some(r#"{"token":"hunter2"}"#)).unwrap();
-    assert_eq!(Protocol::farewell(&rpc, 3, &mut out), Ack::Response);
+    assert_eq!(Protocol::farewell(&rpc, 3, &context(&Params::default()), &mut out), Ack::Response);
     assert_eq!(out, r#"{"jsonrpc":"2.0","id":3,"method":"private/logout","params":{"token":"hunter2"}}"#);
     assert!(!format!("{rpc:?}").contains("hunter2"));
     assert!(JsonRpc::new().farewell("bye", Some("1")).unwrap_err().reason.contains("\"bye\""));
