@@ -54,16 +54,13 @@ fn a_timeout_loses_nothing_and_is_kept() {
     assert!(begun.elapsed() >= Duration::from_millis(30));
     driver.client().send("late").unwrap();
     // However little time each call has.
-    let mut calls = 0;
     loop {
-        calls += 1;
         match driver.next(Duration::ZERO) {
             Err(TimedOut) => assert!(begun.elapsed() < SOON, "it never came"),
             Ok(Some(Event::Message { message, .. })) => break assert_eq!(message, Message::Text("late")),
             other => panic!("{other:?}"),
         }
     }
-    assert!(calls > 1, "an answer cannot be there at once");
 }
 
 #[test]
