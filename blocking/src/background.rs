@@ -2,7 +2,7 @@
 
 use everwire_core::driver::BoxFuture;
 use std::future::poll_fn;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 use std::{io, thread};
 
@@ -31,6 +31,60 @@ pub(crate) fn background<T: Send + 'static>(
     }))
 }
 
+/// The user's code that may block: one call after the other. While one has not returned the next waits, and has no thread yet, so that
+/// code that hangs costs one thread, however often it is asked again.
+pub(crate) struct Serial<F>(Arc<Mutex<Idle<F>>>);
+
+struct Idle<F> {
+    /// `None` while it runs.
+    code: Option<F>,
+    waker: Option<Waker>,
+}
+
+impl<F: Send + 'static> Serial<F> {
+    pub(crate) fn new(code: F) -> Self {
+        Self(Arc::new(Mutex::new(Idle { code: Some(code), waker: None })))
+    }
+
+    /// What `call` returns.
+    pub(crate) fn run<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&mut F) -> T + Send + 'static,
+    ) -> BoxFuture<io::Result<T>> {
+        let home = self.0.clone();
+        Box::pin(async move {
+            let code = poll_fn(|cx| {
+                let mut idle = lock(&home);
+                if let Some(code) = idle.code.take() {
+                    return Poll::Ready(code);
+                }
+                idle.waker = Some(cx.waker().clone());
+                Poll::Pending
+            });
+            let mut lent = Lent { code: Some(code.await), home };
+            background(move || call(lent.code.as_mut().expect("its drop alone takes it"))).await
+        })
+    }
+}
+
+/// Brings the code back when the call has returned, in whatever way.
+struct Lent<F> {
+    code: Option<F>,
+    home: Arc<Mutex<Idle<F>>>,
+}
+
+impl<F> Drop for Lent<F> {
+    fn drop(&mut self) {
+        let mut idle = lock(&self.home);
+        idle.code = self.code.take();
+        let waker = idle.waker.take();
+        drop(idle);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
 struct Slot<T> {
     done: Option<io::Result<T>>,
     waker: Option<Waker>,
@@ -51,6 +105,6 @@ impl<T> Drop for Finish<T> {
     }
 }
 
-fn lock<T>(slot: &Mutex<Slot<T>>) -> std::sync::MutexGuard<'_, Slot<T>> {
+fn lock<T>(slot: &Mutex<T>) -> MutexGuard<'_, T> {
     slot.lock().unwrap_or_else(PoisonError::into_inner)
 }

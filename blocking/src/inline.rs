@@ -1,13 +1,12 @@
 //! The inline driver, for a thread that may wait.
 
-use crate::background::background;
+use crate::background::Serial;
 use crate::reactor::Waiting;
 use crate::runtime::{Duplex, Std};
 use everwire_core::driver::Driver as Inner;
 use everwire_core::ws::Target;
 use everwire_core::{Client, Config, ConfigError, Endpoint, Event, OwnedEvent, ProviderError, TimedOut};
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Context;
 use std::time::{Duration, Instant};
 
@@ -32,16 +31,16 @@ impl Driver {
     }
 
     /// Asks `provider` before each attempt where to connect, for a config made by [`Config::provided`]. It may take its time: it runs in
-    /// a thread of its own, one call after the other.
+    /// a thread of its own, one call after the other: while one has not returned it is not called again, though the attempt that asked
+    /// may have run out of time. Nothing ends a call that hangs.
     #[must_use]
     pub fn provider<F>(self, provider: F) -> Self
     where
         F: FnMut() -> Result<Endpoint, ProviderError> + Send + 'static,
     {
-        let provider = Arc::new(Mutex::new(provider));
+        let provider = Serial::new(provider);
         let inner = self.inner.provider(move || {
-            let provider = provider.clone();
-            let answer = background(move || provider.lock().unwrap_or_else(PoisonError::into_inner)());
+            let answer = provider.run(|provider| provider());
             async move {
                 let failed = |error: io::Error| ProviderError::from(error);
                 answer.await.map_err(failed)?
@@ -51,7 +50,8 @@ impl Driver {
     }
 
     /// Asks `connector` for a stream to each target, for a config with another [`transport`](Config::transport) than TCP: a unix socket, TLS
-    /// that is not rustls. It must be non-blocking when it is returned. The connector may take its time: it runs in a thread of its own.
+    /// that is not rustls. It must be non-blocking when it is returned. The connector may take its time: it runs in a thread of its own, one
+    /// call after the other.
     ///
     /// The stream is read and written while the session is locked: it must not use a handle of this session there.
     #[must_use]
@@ -60,10 +60,9 @@ impl Driver {
         F: FnMut(Target) -> io::Result<S> + Send + 'static,
         S: Duplex + 'static,
     {
-        let connector = Arc::new(Mutex::new(connector));
+        let connector = Serial::new(connector);
         let inner = self.inner.connector(move |target| {
-            let connector = connector.clone();
-            let stream = background(move || connector.lock().unwrap_or_else(PoisonError::into_inner)(target));
+            let stream = connector.run(move |connector| connector(target));
             async move { stream.await? }
         });
         Self { inner, ..self }

@@ -101,14 +101,18 @@ pub(crate) struct Registered<S: AsSource> {
 
 impl<S: AsSource> Registered<S> {
     pub(crate) fn new(source: S, reactor: Arc<Reactor>) -> io::Result<Self> {
-        let interest = Event::all(reactor.next_key.fetch_add(1, Ordering::Relaxed));
+        let key = reactor.next_key.fetch_add(1, Ordering::Relaxed);
+        let first = match reactor.mode() {
+            PollMode::Edge => Event::all(key),
+            _ => Event::none(key),
+        };
         // SAFETY: the source must be deleted from the poller before it is closed. It is owned by what is returned here, whose drop
         // deletes it; nothing hands it out.
         #[allow(unsafe_code, reason = "the one way to register with polling")]
         unsafe {
-            reactor.poller.add_with_mode(&source.source(), interest, reactor.mode())?;
+            reactor.poller.add_with_mode(&source.source(), first, reactor.mode())?;
         }
-        Ok(Self { source, reactor, interest })
+        Ok(Self { source, reactor, interest: Event::none(key) })
     }
 
     /// Does what must not wait. If it would have to, the thread is woken when it is worth to try again.
@@ -124,19 +128,27 @@ impl<S: AsSource> Registered<S> {
                 done => break Some(done),
             }
         };
-        match direction {
-            Direction::Read => self.interest.readable = done.is_none(),
-            Direction::Write => self.interest.writable = done.is_none(),
-        }
         if let Some(done) = done {
             return Poll::Ready(done);
         }
         if self.reactor.mode() == PollMode::Oneshot
-            && let Err(error) = self.reactor.poller.modify(&self.source, self.interest)
+            && let Err(error) = self.ask(direction)
         {
             return Poll::Ready(Err(error));
         }
         Poll::Pending
+    }
+
+    /// Asks for one wake. A driver tries to write before it reads: so each try to write begins anew, and what a try to read asks for holds for
+    /// both. What nobody tries any more is not asked for, or a socket that is always writable would wake for ever.
+    fn ask(&mut self, direction: Direction) -> io::Result<()> {
+        match direction {
+            Direction::Write => (self.interest.readable, self.interest.writable) = (false, true),
+            Direction::Read => self.interest.readable = true,
+        }
+        self.reactor.poller.modify(&self.source, self.interest)?;
+        self.interest.writable &= matches!(direction, Direction::Write);
+        Ok(())
     }
 }
 

@@ -6,7 +6,7 @@ use everwire_core::driver::{BoxFuture, Carries, Runtime};
 use everwire_core::{Clock, SocketOptions};
 use polling::AsSource;
 use std::fmt;
-use std::future::{Future, poll_fn, ready};
+use std::future::poll_fn;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
@@ -25,13 +25,31 @@ pub struct Stream(Kind);
 
 enum Kind {
     Tcp(Registered<TcpStream>),
-    Own(Registered<Box<dyn Duplex>>),
+    Own(Registered<Own>),
 }
 
 /// What a stream of the user must be able to do: a socket, or something that has one, which must be non-blocking.
 pub trait Duplex: Read + Write + AsSource + Send {}
 
 impl<S: Read + Write + AsSource + Send> Duplex for S {}
+
+/// A stream of the user. The standard library passes the socket of what is in a `Box` on for any type on Unix, but only for sized ones on
+/// Windows.
+struct Own(Box<dyn Duplex>);
+
+#[cfg(unix)]
+impl std::os::fd::AsFd for Own {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+#[cfg(windows)]
+impl std::os::windows::io::AsSocket for Own {
+    fn as_socket(&self) -> std::os::windows::io::BorrowedSocket<'_> {
+        self.0.as_socket()
+    }
+}
 
 impl Runtime for Std {
     type Stream = Stream;
@@ -62,21 +80,21 @@ impl Runtime for Std {
     fn poll_read(stream: &mut Stream, _: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         match &mut stream.0 {
             Kind::Tcp(stream) => stream.poll(Direction::Read, |stream| stream.read(buffer)),
-            Kind::Own(stream) => stream.poll(Direction::Read, |stream| stream.read(buffer)),
+            Kind::Own(stream) => stream.poll(Direction::Read, |stream| stream.0.read(buffer)),
         }
     }
 
     fn poll_write(stream: &mut Stream, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match &mut stream.0 {
             Kind::Tcp(stream) => stream.poll(Direction::Write, |stream| stream.write(bytes)),
-            Kind::Own(stream) => stream.poll(Direction::Write, |stream| stream.write(bytes)),
+            Kind::Own(stream) => stream.poll(Direction::Write, |stream| stream.0.write(bytes)),
         }
     }
 
     fn poll_flush(stream: &mut Stream, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut stream.0 {
             Kind::Tcp(_) => Poll::Ready(Ok(())),
-            Kind::Own(stream) => stream.poll(Direction::Write, |stream| stream.flush()),
+            Kind::Own(stream) => stream.poll(Direction::Write, |stream| stream.0.flush()),
         }
     }
 
@@ -85,20 +103,12 @@ impl Runtime for Std {
         self.reactor.set_deadline(deadline);
         Poll::Pending
     }
-
-    fn pause() -> impl Future<Output = ()> + Send {
-        std::thread::yield_now();
-        ready(())
-    }
 }
 
 impl<S: Duplex + 'static> Carries<S> for Std {
     fn carrier(&self) -> impl Fn(S) -> io::Result<Stream> + Clone + Send + Sync + 'static {
         let reactor = self.reactor.clone();
-        move |stream| {
-            let stream: Box<dyn Duplex> = Box::new(stream);
-            Ok(Stream(Kind::Own(Registered::new(stream, reactor.clone())?)))
-        }
+        move |stream| Ok(Stream(Kind::Own(Registered::new(Own(Box::new(stream)), reactor.clone())?)))
     }
 }
 

@@ -5,7 +5,6 @@ use everwire_core::driver::{BoxFuture, Carries, Runtime};
 use everwire_core::{Clock, SocketOptions};
 use futures_io::{AsyncRead, AsyncWrite};
 use std::fmt;
-use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::pin::Pin;
@@ -88,10 +87,6 @@ impl Runtime for Smol {
             timer.set_at(deadline);
         }
         Pin::new(timer).poll(cx).map(drop)
-    }
-
-    fn pause() -> impl Future<Output = ()> + Send {
-        smol::future::yield_now()
     }
 }
 

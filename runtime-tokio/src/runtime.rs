@@ -2,7 +2,6 @@
 
 use everwire_core::driver::{BoxFuture, Carries, Runtime};
 use everwire_core::{Clock, SocketOptions};
-use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -90,10 +89,6 @@ impl Runtime for Tokio {
             timer.as_mut().reset(deadline);
         }
         timer.as_mut().poll(cx)
-    }
-
-    fn pause() -> impl Future<Output = ()> + Send {
-        tokio::task::yield_now()
     }
 }
 

@@ -63,10 +63,14 @@ impl<R: Runtime> Hooks<R> {
         }
     }
 
+    /// Drops what nobody waits for any more. It is the user's code: not under the lock.
+    pub(super) fn tidy(&mut self) {
+        self.abandoned.clear();
+    }
+
     /// Asks what is to be asked; the answers that there are.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Vec<Answer<R>> {
         let mut answers = Vec::new();
-        self.abandoned.clear();
         if let Some(id) = self.asked.take() {
             self.endpoint = None;
             match &mut self.provider {

@@ -22,8 +22,10 @@ mod socket;
 pub use runtime::{BoxFuture, Carries, Runtime};
 
 use crate::error::{ProviderError, ResolveError};
-use crate::handle::{Client, EventSender, Events, Inner, Shared};
-use crate::session::{AttemptId, Config, ConfigError, ConnId, Endpoint, Event, Lease, Output, Session};
+use crate::handle::{Client, EventSender, Events, Inner, Offered, Shared};
+use crate::session::{
+    AttemptId, Config, ConfigError, ConnId, Endpoint, Event, Lease, Output, OwnedEvent, Session,
+};
 use crate::ws::Target;
 use hooks::{Answer, Hooks};
 use socket::Socket;
@@ -31,10 +33,19 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// So many reads in a row are made before the lock is let go and other tasks have their turn, however fast more comes: a peer that
+/// does nothing but ping must not keep anybody waiting.
+const READS: u32 = 32;
+
+/// So many events in a row are put in the line before other tasks have their turn.
+const TURN: u32 = 256;
+
+/// What a user in another task or thread is given to take what waits, before something is lost. A thread that sleeps is awake by then.
+const PATIENCE: Duration = Duration::from_millis(1);
 
 /// Runs a session within the task that asks it for events: no hop between tasks, no copy of a message.
 ///
@@ -49,7 +60,11 @@ pub struct Driver<R: Runtime> {
     dropped: Vec<Socket<R>>,
     /// Read again only after I/O: many messages come of one read.
     now: Instant,
+    /// `now` is from before it slept.
+    slept: bool,
     lease: Option<Lease>,
+    /// Until when the user is waited for, in [`run`](Self::run).
+    patience: Option<Instant>,
 }
 
 impl<R: Runtime> Driver<R> {
@@ -69,7 +84,9 @@ impl<R: Runtime> Driver<R> {
             hooks: Hooks::default(),
             dropped: Vec::new(),
             now,
+            slept: false,
             lease: None,
+            patience: None,
         })
     }
 
@@ -119,22 +136,33 @@ impl<R: Runtime> Driver<R> {
 
     /// Runs the session until there is an event to tell, which [`event`](Self::event) then shows, or it is closed, and there is none. While the last
     /// event is not [released](Self::release) it is never ready, and keeps the connection going. For those who write a
-    /// [`next`](Self::next) of their own.
+    /// [`next`](Self::next) of their own. Now and then it is pending though there is more to do, and wakes its task at once, so that others have
+    /// their turn.
     pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let held = self.lease.is_some();
         let shared = self.shared.clone();
+        if std::mem::take(&mut self.slept) {
+            self.now = R::now();
+        }
+        let mut reads = READS;
         loop {
             let answers = self.hooks.poll(cx);
+            if !answers.is_empty() {
+                // They may have taken their time, and what follows is timed from here.
+                self.now = R::now();
+            }
             let mut inner = shared.lock();
             inner.register(cx.waker());
             for answer in answers {
                 self.answered(answer, &mut inner.session);
             }
-            let poll = self.drive(cx, &mut inner, held);
+            let poll = self.drive(cx, &mut inner, held, &mut reads);
             inner.settle();
             drop(inner);
             self.dropped.clear();
+            self.hooks.tidy();
             if let Some(poll) = poll {
+                self.slept = poll.is_pending();
                 return poll;
             }
         }
@@ -168,21 +196,46 @@ impl<R: Runtime> Driver<R> {
         (client, events, self.run(sender))
     }
 
-    async fn run(mut self, mut events: EventSender) {
-        while let Some(event) = self.next().await {
-            if events.is_closed() {
-                continue;
+    async fn run(self, events: EventSender) {
+        // Dropped in this order: who finds that no more events come finds the session ended.
+        let (mut events, mut driver) = (events, self);
+        let mut turn = 0;
+        while let Some(event) = driver.next().await {
+            if !events.is_closed() {
+                let mut event = Some(event.to_owned());
+                poll_fn(|cx| driver.poll_send(cx, &mut events, &mut event)).await;
             }
-            let mut sent = pin!(events.send(event.to_owned(), R::pause));
-            // The connection goes on while there is no room for the event.
-            poll_fn(|cx| {
-                if sent.as_mut().poll(cx).is_ready() {
+            turn += 1;
+            if turn == TURN {
+                turn = 0;
+                others_first().await;
+            }
+        }
+    }
+
+    /// Puts an event in the line. The connection goes on while there is no room for it.
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        events: &mut EventSender,
+        event: &mut Option<OwnedEvent>,
+    ) -> Poll<()> {
+        loop {
+            let over = self.patience.is_some_and(|until| until <= R::now());
+            match events.offer(cx, event, over) {
+                Offered::Taken => {
+                    self.patience = None;
                     return Poll::Ready(());
                 }
-                let _never = self.poll_ready(cx);
-                Poll::Pending
-            })
-            .await;
+                Offered::Loses if self.patience.is_none() => self.patience = R::now().checked_add(PATIENCE),
+                Offered::Loses => {}
+                // Its subscription may have ended since then: then it must not be lost, and there is no time that it comes in.
+                Offered::Full => self.patience = None,
+            }
+            let _never = self.poll_ready(cx);
+            if self.patience.is_none_or(|until| until > R::now()) {
+                return Poll::Pending;
+            }
         }
     }
 
@@ -200,10 +253,17 @@ impl<R: Runtime> Driver<R> {
     }
 
     /// `None`: the user's code is to be asked for something.
-    fn drive(&mut self, cx: &mut Context<'_>, inner: &mut Inner, held: bool) -> Option<Poll<()>> {
+    fn drive(
+        &mut self,
+        cx: &mut Context<'_>,
+        inner: &mut Inner,
+        held: bool,
+        reads: &mut u32,
+    ) -> Option<Poll<()>> {
         loop {
             let session = &mut inner.session;
-            match session.poll_output(self.now) {
+            let output = session.poll_output(self.now);
+            match output {
                 Output::Event if held => {
                     let timeout = session.timeout();
                     if !self.advance(cx, session, timeout) {
@@ -241,7 +301,18 @@ impl<R: Runtime> Driver<R> {
                         return Some(Poll::Pending);
                     }
                 }
-                Output::Closed => return Some(Poll::Ready(())),
+                Output::Closed => {
+                    // What it was set to may be over, and would wake again and again.
+                    self.arm(cx, None);
+                    return Some(Poll::Ready(()));
+                }
+            }
+            if matches!(output, Output::Wait(_)) || (held && matches!(output, Output::Event)) {
+                *reads -= 1;
+                if *reads == 0 {
+                    inner.wake(cx.waker());
+                    return Some(Poll::Pending);
+                }
             }
         }
     }
@@ -291,7 +362,7 @@ impl<R: Runtime> Driver<R> {
 
     /// Arms the timer; true if it has run out.
     fn poll_timer(&mut self, cx: &mut Context<'_>, session: &mut Session, deadline: Option<Instant>) -> bool {
-        let rang = self.runtime.poll_timer(cx, deadline).is_ready();
+        let rang = self.arm(cx, deadline);
         let Some(deadline) = deadline else { return false };
         // The clock decides, not the timer: a runtime may hold back one that has run out.
         let due = rang || deadline <= self.now;
@@ -301,6 +372,33 @@ impl<R: Runtime> Driver<R> {
         }
         due
     }
+
+    /// Has the task woken at the deadline, or when the user's time is over; true if it is the deadline's time already.
+    fn arm(&mut self, cx: &mut Context<'_>, deadline: Option<Instant>) -> bool {
+        let Some(first) = deadline.into_iter().chain(self.patience).min() else {
+            let _never = self.runtime.poll_timer(cx, None);
+            return false;
+        };
+        let rang = self.runtime.poll_timer(cx, Some(first)).is_ready();
+        if rang && self.patience == Some(first) {
+            // The timer decides, so that nobody waits for one that has rung.
+            self.patience = Some(R::now());
+        }
+        rang && deadline == Some(first)
+    }
+}
+
+/// Pending once.
+async fn others_first() {
+    let mut waited = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut waited, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 impl<R: Runtime> Drop for Driver<R> {

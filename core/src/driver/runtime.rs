@@ -53,9 +53,6 @@ pub trait Runtime: Send + Sized + 'static {
 
     /// Ready at `deadline`; never without one. Each call takes the place of the one before.
     fn poll_timer(&mut self, cx: &mut Context<'_>, deadline: Option<Instant>) -> Poll<()>;
-
-    /// Lets others have their turn.
-    fn pause() -> impl Future<Output = ()> + Send;
 }
 
 /// A runtime whose drivers take streams of this type from the user's connector.

@@ -77,9 +77,11 @@ impl Client {
         message: impl Into<Message<'m>>,
         options: SendOptions,
     ) -> Result<SendId, SendError> {
+        // The user's code, and what it does is unknown: not under the lock.
+        let message = message.into();
         let now = self.shared.now();
         let mut inner = self.shared.lock();
-        let sent = inner.session.send(message.into(), options, now);
+        let sent = inner.session.send(message, options, now);
         inner.acted();
         sent
     }
@@ -185,6 +187,7 @@ impl Client {
     /// Subscribes, now and after every reconnect: [`Session::subscribe`](crate::Session::subscribe). What became of it is told by
     /// events.
     pub fn subscribe_with(&self, topic: impl Into<Topic>, options: SubscribeOptions) -> SubscriptionId {
+        let topic = topic.into();
         let now = self.shared.now();
         let mut inner = self.shared.lock();
         let id = inner.session.subscribe(topic, options, now);

@@ -7,9 +7,9 @@ use crate::session::{OwnedEvent, SubscriptionId};
 use futures_core::Stream;
 use futures_core::stream::FusedStream;
 use std::fmt;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::iter::FusedIterator;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -52,10 +52,14 @@ impl Events {
             if state.over {
                 return Poll::Ready(None);
             }
-            match &mut state.reader {
-                Some(known) => known.clone_from(cx.waker()),
-                none => *none = Some(cx.waker().clone()),
-            }
+            state.caught_up();
+            let unused = match &state.reader {
+                Some(known) if known.will_wake(cx.waker()) => None,
+                _ => state.reader.replace(cx.waker().clone()),
+            };
+            drop(state);
+            // It is the runtime's code.
+            drop(unused);
             return Poll::Pending;
         }
         self.streak += 1;
@@ -66,7 +70,10 @@ impl Events {
     /// The next event if there is one already.
     pub fn try_next(&mut self) -> Option<OwnedEvent> {
         let mut state = self.channel.lock();
-        let event = state.queue.pop()?;
+        let Some(event) = state.queue.pop() else {
+            state.caught_up();
+            return None;
+        };
         self.channel.wake_driver(state);
         Some(event)
     }
@@ -78,6 +85,9 @@ impl Events {
     /// [`TimedOut`].
     pub fn next_blocking(&mut self, timeout: Option<Duration>) -> Result<Option<OwnedEvent>, TimedOut> {
         let mut state = self.channel.lock();
+        if state.queue.is_empty() {
+            state.caught_up();
+        }
         state.parked = true;
         let idle = |state: &mut State| state.queue.is_empty() && !state.over;
         let came = &self.channel.came;
@@ -114,7 +124,10 @@ impl Drop for Events {
         self.channel.unread.store(true, Ordering::Relaxed);
         let mut state = self.channel.lock();
         state.queue.clear();
+        let reader = state.reader.take();
         self.channel.wake_driver(state);
+        // It is the runtime's code.
+        drop(reader);
     }
 }
 
@@ -191,11 +204,23 @@ impl fmt::Display for TimedOut {
 
 impl std::error::Error for TimedOut {}
 
+/// What became of an event that was [offered](EventSender::offer).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Offered {
+    /// It is in the line. Or nobody reads, and it is thrown away.
+    Taken,
+    /// There is no room for it, and it must not be lost.
+    Full,
+    /// Something would be lost for it, and the user has not had the time to prevent that: offer it again when the task is woken, or about a
+    /// millisecond later.
+    Loses,
+}
+
 /// The driver's end. When it is dropped, the events end.
 pub struct EventSender {
     shared: Arc<Shared>,
     channel: Arc<Channel>,
-    /// How often the user had taken something when he last was given time before something is lost.
+    /// What the user had taken when he last was given time before something is lost.
     waited_at: Option<u64>,
 }
 
@@ -208,37 +233,62 @@ impl EventSender {
     /// Puts an event in the line. It waits while there is no room for an event that must not be lost; the driver then keeps the connection going and
     /// takes no other event. Dropping the future before it is ready drops the event.
     ///
-    /// One read may bring more than the line holds, and a user who is not slow may only have had no turn since then. `pause` gives him one, before
-    /// something is lost: it lets other tasks of the runtime run. He is not waited for again until he has taken something.
+    /// One read may bring more than the line holds, and a user who is not slow may only have had no turn since then. So before something is lost he
+    /// is waited for, until he has taken half of what waits or `pause` is over: about a millisecond, in which other tasks of the runtime can run.
+    /// That is done once, and again when he has caught up, or has taken as much as one turn of his comes to. A user who is slow gets no more time than
+    /// that, so that what he is told stays current.
     pub async fn send<F: Future<Output = ()>>(&mut self, event: OwnedEvent, pause: impl FnOnce() -> F) {
-        let kind = self.kind(&event);
-        if kind.is_some() && self.is_to_pause(kind) {
-            pause().await;
-        }
-        poll_fn(|cx| self.poll_room(cx, kind)).await;
-        self.push(event, kind);
+        let mut event = Some(event);
+        let mut pause = pin!(async { pause().await });
+        let mut over = false;
+        poll_fn(|cx| {
+            loop {
+                match self.offer(cx, &mut event, over) {
+                    Offered::Taken => return Poll::Ready(()),
+                    Offered::Loses if pause.as_mut().poll(cx).is_ready() => over = true,
+                    Offered::Loses | Offered::Full => return Poll::Pending,
+                }
+            }
+        })
+        .await;
     }
 
-    fn is_to_pause(&mut self, kind: Loose) -> bool {
-        let state = self.channel.lock();
-        let taken = Some(state.times_taken);
-        state.queue.room(kind) == Room::Loses && std::mem::replace(&mut self.waited_at, taken) != taken
+    /// [`send`](Self::send) for a hand-written driver: takes the event if it can be put in the line now. If it cannot the task is woken when it is
+    /// worth to offer it again. `over` says that the user has had his time, so that it must not be said again that something is
+    /// [lost](Offered::Loses).
+    pub fn offer(&mut self, cx: &Context<'_>, event: &mut Option<OwnedEvent>, over: bool) -> Offered {
+        let Some(kind) = event.as_ref().map(|event| self.kind(event)) else { return Offered::Taken };
+        let mut state = self.channel.lock();
+        let room = if self.is_closed() { Room::Free } else { state.queue.room(kind) };
+        // He is in the middle of taking what waits.
+        let waits = matches!(state.driver, Some((_, Wish::Ease(_)))) && !state.queue.eases(kind);
+        let (offered, wish) = match room {
+            Room::Full => (Offered::Full, Wish::Room(kind)),
+            _ if !over && !self.is_closed() && waits => (Offered::Loses, Wish::Ease(kind)),
+            Room::Loses if !over && state.is_to_wait(&mut self.waited_at) => {
+                (Offered::Loses, Wish::Ease(kind))
+            }
+            Room::Free | Room::Loses => {
+                let unused = state.driver.take();
+                drop(state);
+                drop(unused);
+                if let Some(event) = event.take() {
+                    self.push(event, kind);
+                }
+                return Offered::Taken;
+            }
+        };
+        let unused = state.driver.replace((cx.waker().clone(), wish));
+        drop(state);
+        // It is the runtime's code.
+        drop(unused);
+        offered
     }
 
     /// Whose message it is, if messages of that may be lost.
     fn kind(&self, event: &OwnedEvent) -> Loose {
         let &OwnedEvent::Message { subscription: Some(id), .. } = event else { return None };
         Some((id, self.shared.lock().session.overflow(id)))
-    }
-
-    /// Ready when there is room, or nobody reads.
-    fn poll_room(&self, cx: &Context<'_>, kind: Loose) -> Poll<()> {
-        let mut state = self.channel.lock();
-        if self.is_closed() || state.queue.room(kind) != Room::Full {
-            return Poll::Ready(());
-        }
-        state.driver = Some(cx.waker().clone());
-        Poll::Pending
     }
 
     fn push(&self, event: OwnedEvent, kind: Loose) {
@@ -283,7 +333,7 @@ pub(super) fn channel(shared: Arc<Shared>, alive: Arc<Alive>) -> (Events, EventS
         parked: false,
         driver: None,
         over: false,
-        times_taken: 0,
+        taken: 0,
     };
     let channel =
         Arc::new(Channel { state: Mutex::new(state), came: Condvar::new(), unread: AtomicBool::new(false) });
@@ -305,11 +355,42 @@ struct State {
     reader: Option<Waker>,
     /// Or his thread waits.
     parked: bool,
-    /// The driver's task, while it waits for room.
-    driver: Option<Waker>,
+    /// The driver's task, while it waits, and what for.
+    driver: Option<(Waker, Wish)>,
     /// No more will come.
     over: bool,
-    times_taken: u64,
+    /// Events that were taken; having caught up counts as a turn.
+    taken: u64,
+}
+
+/// What a driver waits for.
+#[derive(Debug, Clone, Copy)]
+enum Wish {
+    /// Room for an event of this kind.
+    Room(Loose),
+    /// That there is so much room that nothing need be lost for a while.
+    Ease(Loose),
+}
+
+impl State {
+    /// What a user takes in a row who has his turn.
+    fn turn(&self) -> u64 {
+        u64::from(TURN).max(self.queue.half() as u64)
+    }
+
+    /// The user asked for more than there was.
+    fn caught_up(&mut self) {
+        self.taken = self.taken.wrapping_add(self.turn());
+    }
+
+    /// Whether the user is to be waited for before something is lost: not again before he has used his time.
+    fn is_to_wait(&self, waited_at: &mut Option<u64>) -> bool {
+        let waits = waited_at.is_none_or(|at| self.taken.wrapping_sub(at) >= self.turn());
+        if waits {
+            *waited_at = Some(self.taken);
+        }
+        waits
+    }
 }
 
 impl Channel {
@@ -320,10 +401,14 @@ impl Channel {
 
     /// Tells the driver that something was taken. Wakers are the runtime's code: they run without the lock.
     fn wake_driver(&self, mut state: MutexGuard<'_, State>) {
-        state.times_taken = state.times_taken.wrapping_add(1);
-        let driver = state.driver.take();
+        state.taken = state.taken.wrapping_add(1);
+        let State { queue, driver, .. } = &mut *state;
+        let driver = driver.take_if(|(_, wish)| match *wish {
+            Wish::Room(kind) => queue.room(kind) != Room::Full,
+            Wish::Ease(kind) => queue.eases(kind),
+        });
         drop(state);
-        if let Some(driver) = driver {
+        if let Some((driver, _)) = driver {
             driver.wake();
         }
     }

@@ -6,7 +6,7 @@ mod queue;
 mod wait;
 
 pub use client::{Client, RequestError, ResponseFuture};
-pub use events::{Blocking, EventSender, Events, IntoBlocking, TimedOut};
+pub use events::{Blocking, EventSender, Events, IntoBlocking, Offered, TimedOut};
 
 use crate::session::{Event, Lease, OwnedOutcome, RequestId, Session, State, Unanswered};
 use client::Slot;
@@ -40,6 +40,8 @@ pub struct Inner {
     over: Waiters,
     /// To be woken when the lock is let go: a waker is the runtime's code, and may come back here.
     woken: Vec<Waker>,
+    /// To be dropped then, for the same reason.
+    unused: Vec<Waker>,
 }
 
 /// The session, locked. When this is dropped, those are woken who have something to do.
@@ -63,11 +65,12 @@ impl DerefMut for Locked<'_> {
 impl Drop for Locked<'_> {
     fn drop(&mut self) {
         let Some(mut inner) = self.0.take() else { return };
-        if inner.woken.is_empty() {
+        if inner.woken.is_empty() && inner.unused.is_empty() {
             return;
         }
-        let woken = std::mem::take(&mut inner.woken);
+        let (woken, unused) = (std::mem::take(&mut inner.woken), std::mem::take(&mut inner.unused));
         drop(inner);
+        drop(unused);
         woken.into_iter().for_each(Waker::wake);
     }
 }
@@ -82,6 +85,7 @@ impl Shared {
             room: Waiters::default(),
             over: Waiters::default(),
             woken: Vec::new(),
+            unused: Vec::new(),
         };
         Arc::new(Self { inner: Mutex::new(inner), now })
     }
@@ -107,10 +111,14 @@ impl fmt::Debug for Shared {
 impl Inner {
     /// Has `waker` woken when a handle gives the session something to do.
     pub fn register(&mut self, waker: &Waker) {
-        match &mut self.driver {
-            Some(known) => known.clone_from(waker),
-            None => self.driver = Some(waker.clone()),
+        if !self.driver.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            self.unused.extend(self.driver.replace(waker.clone()));
         }
+    }
+
+    /// Has `waker` woken when the lock is let go.
+    pub(crate) fn wake(&mut self, waker: &Waker) {
+        self.woken.push(waker.clone());
     }
 
     /// Takes the announced event out, unless it is an answer that a handle awaits: that goes straight there.
@@ -131,6 +139,8 @@ impl Inner {
     pub fn abandon(&mut self, now: Instant) {
         self.session.abort(now);
         self.settle();
+        // It may keep a whole task alive, and handles may be kept for long.
+        self.unused.extend(self.driver.take());
         for (_, slot) in std::mem::take(&mut self.slots) {
             // Only an answer that arrived and was not told can be left.
             self.woken.extend(slot.fill(OwnedOutcome::SentUnknown(Unanswered::Closed)));

@@ -130,6 +130,18 @@ impl Queue {
         events || bytes
     }
 
+    /// Half of the events that may wait.
+    pub(super) fn half(&self) -> usize {
+        self.capacity / 2
+    }
+
+    /// Whether there is so much room for an event of this kind that nothing need be lost for a while.
+    pub(super) fn eases(&self, kind: Loose) -> bool {
+        let conflates = matches!(kind, Some((_, Overflow::Conflate)));
+        let half_empty = self.loose.events <= self.half() && self.loose.bytes <= self.bytes / 2;
+        self.room(kind) == Room::Free && (conflates || half_empty)
+    }
+
     /// Puts an event in the line; what is firm is put there whether there is room or not. True if its subscription is to be ended.
     pub(super) fn push(&mut self, event: OwnedEvent, kind: Loose) -> bool {
         let room = self.room(kind);
