@@ -7,7 +7,8 @@ mod common;
 use common::*;
 use everwire_core::protocol::Fault;
 use everwire_core::{
-    Config, Cooldown, Endpoint, Error, Notice, Output, OwnedEvent, Policy, Recovery, State, SubscribeOptions,
+    Config, Cooldown, Endpoint, Error, Message, Notice, Output, OwnedEvent, Policy, Recovery, SendOptions,
+    State, SubscribeOptions,
 };
 use std::time::{Duration, Instant};
 
@@ -505,15 +506,22 @@ fn a_notice_is_why_the_connection_ended_however_the_bytes_are_cut() {
         let mut all = vec![];
         for cut in [bytes.len(), text("notice wait 60").len(), 5] {
             let mut h = Harness::online(lines());
+            // The socket takes nothing until the connection is lost.
+            h.s.send(Message::Text("waits"), SendOptions::default(), h.now).unwrap();
             for part in bytes.chunks(cut) {
                 h.feed_silently(0, part);
             }
             if !h.conns[0].dropped {
+                h.flush(0);
                 h.eof(0);
             }
             let delay = retry_in(&h).unwrap();
             assert!(delay >= secs(60) && delay <= secs(61), "{delay:?}");
-            all.push(format!("{:?}", brief(&h.told())));
+            let told = h.told();
+            let Some(OwnedEvent::Lost { unsent, .. }) = told.last() else { panic!("{told:?}") };
+            assert_eq!((unsent.not_sent.start.as_u64(), unsent.count()), (1, 1), "it is told unsent");
+            assert_eq!(h.texts(0), [""; 0], "and is not sent after all");
+            all.push(format!("{:?}", brief(&told)));
         }
         assert!(all.iter().all(|told| *told == all[0]), "{all:#?}");
         assert!(all[0].starts_with(r#"(["notice", "lost"], Some(Notice("#), "{all:#?}");

@@ -29,12 +29,12 @@ impl Session {
         if noticed.is_some() {
             self.fault_recovery = None;
         }
+        let error = noticed.map_or(error, Error::Notice);
         // The peer's fault comes behind what it was answered before: that goes out, and counts as sent, ahead of the close frame.
         let flush = matches!(error, Error::Protocol(_)) && link.gone.is_none();
         let unwritten = if flush { Unwritten::default() } else { link.sender.unwritten() };
         let messages = link.sender.messages();
         let mut unsent = link.unsent(unwritten, self.last_send, self.limited);
-        let error = noticed.map_or(error, Error::Notice);
         // A peer that was told why it is left gets the time to read it.
         if !flush {
             // What is reported unsent must not be sent after all.

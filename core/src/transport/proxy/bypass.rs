@@ -92,12 +92,10 @@ impl Entry {
 /// A name and all below it: `example.com`, `.example.com` and `*.example.com` are the same.
 fn domain(text: &str) -> Option<Hosts> {
     let name = text.strip_prefix("*.").or_else(|| text.strip_prefix('.')).unwrap_or(text);
-    let name = name.strip_suffix('.').unwrap_or(name);
-    // International names get the form that targets have.
-    match Host::parse(name) {
-        Ok(Host::Domain(name)) if !name.contains('*') => Some(Hosts::Domain(name)),
-        _ => None,
-    }
+    // International names get the form that targets have. A dot at the end may be what makes it a name.
+    let Ok(Host::Domain(name)) = Host::parse(name) else { return None };
+    let name = name.strip_suffix('.').unwrap_or(&name);
+    (!name.is_empty() && !name.contains('*')).then(|| Hosts::Domain(name.to_owned()))
 }
 
 /// An address, or a block of them as in `10.0.0.0/8`.
@@ -155,6 +153,8 @@ mod tests {
         }
         assert!(matches("b\u{fc}cher.example", "www.xn--bcher-kva.example", 1));
         assert!(matches("localhost", "localhost", 1));
+        assert!(matches("10.132..", "10.132..", 1), "a name, however odd: with one dot it is 10.0.0.132");
+        assert!(!matches("..", "localhost", 1) && !matches("..", "localhost.", 1));
         assert!(!matches("local", "localhost", 1));
     }
 

@@ -11,9 +11,11 @@ pub(super) struct Connect {
     phase: Phase,
     max_body: usize,
     max_head: usize,
-    /// What must not be shown, should the proxy repeat it.
-    secrets: Vec<Vec<u8>>,
+    secrets: Secrets,
 }
+
+/// What must not be shown, should the proxy repeat it. None is empty.
+struct Secrets(Vec<Vec<u8>>);
 
 #[derive(Debug)]
 enum Phase {
@@ -39,7 +41,7 @@ impl Connect {
             phase: Phase::Head(HeadReader::new(options.max_head, options.max_headers)),
             max_body: options.max_body,
             max_head: options.max_head,
-            secrets: secrets.filter(|secret| !secret.is_empty()).collect(),
+            secrets: Secrets(secrets.filter(|secret| !secret.is_empty()).collect()),
         };
         (connect, request)
     }
@@ -51,7 +53,7 @@ impl Connect {
                 Phase::Head(reader) => match reader.read(input) {
                     Ok(Some(head)) => self.judge(head),
                     Ok(None) => return Ok(None),
-                    Err(error) => Phase::Done(Err(fault(error))),
+                    Err(error) => Phase::Done(Err(self.secrets.fault(error))),
                 },
                 Phase::Body { body, .. } => {
                     if !body.read(input) {
@@ -74,7 +76,7 @@ impl Connect {
         let fault = match &self.phase {
             Phase::Head(reader) => match reader.finish_eof(input) {
                 HandshakeError::ClosedEarly { .. } => ended,
-                error => fault(error),
+                error => self.secrets.fault(error),
             },
             Phase::Body { .. } => self.refused(),
             Phase::Done(_) => return ended,
@@ -83,19 +85,18 @@ impl Connect {
         fault
     }
 
-    fn judge(&self, head: Head) -> Phase {
+    fn judge(&self, mut head: Head) -> Phase {
         // Whatever length such an answer says that it has: there is none to it.
         if matches!(head.status, 200..=299) {
             return Phase::Done(Ok(head.end));
         }
         let body = BodyReader::new(&head, self.max_body, self.max_head);
-        let mut refused = Refused::new(head);
-        let hides = |text: &str| repeats(&self.secrets, text.as_bytes());
-        if hides(&refused.reason) {
-            refused.reason.clear();
+        if self.secrets.are_in(head.reason.as_bytes()) {
+            head.reason.clear();
         }
-        refused.headers.retain(|name, value| !hides(name) && !hides(value));
-        Phase::Body { refused: Box::new(refused), body }
+        let shown = |part: &str| !self.secrets.are_in(part.as_bytes());
+        head.headers.retain(|name, value| shown(name) && shown(value));
+        Phase::Body { refused: Box::new(Refused::new(head)), body }
     }
 
     /// The refusal, with as much of its body as was read.
@@ -104,22 +105,59 @@ impl Connect {
             unreachable!("only a body that is read ends")
         };
         refused.body = body.take();
-        if repeats(&self.secrets, &refused.body) {
+        if self.secrets.are_in(&refused.body) {
             refused.body.clear();
         }
         ProxyFault::Refused(refused.clone())
     }
 }
 
+impl Secrets {
+    /// Whether one of them is in `text`, or what is the beginning of one is its end, as it may have been cut there.
+    fn are_in(&self, text: &[u8]) -> bool {
+        self.0.iter().any(|secret| {
+            let cut = SHORTEST.min(secret.len())..secret.len();
+            text.windows(secret.len()).any(|part| part == &secret[..])
+                || cut.into_iter().any(|len| text.ends_with(&secret[..len]))
+        })
+    }
+
+    /// What the reader of the head says of a server, said of a proxy.
+    fn fault(&self, error: HandshakeError) -> ProxyFault {
+        match error {
+            HandshakeError::NotHttp { mut first_bytes, peer } => {
+                if self.share_a_part_with(&first_bytes) {
+                    first_bytes.clear();
+                }
+                ProxyFault::NotHttp { first_bytes, peer }
+            }
+            HandshakeError::Malformed(what) => ProxyFault::Malformed(what),
+            HandshakeError::HeadTooLarge { limit } => ProxyFault::HeadTooLarge { limit },
+            HandshakeError::TooManyHeaders { limit } => ProxyFault::TooManyHeaders { limit },
+            HandshakeError::ClosedEarly { received } => {
+                ProxyFault::Ended { received, cause: Disconnect::Eof }
+            }
+            _ => ProxyFault::Malformed("it cannot be understood"),
+        }
+    }
+
+    /// Whether a part of one, escaped as `sample` is, is in that: it is so short that it may have been cut on both sides.
+    fn share_a_part_with(&self, sample: &str) -> bool {
+        self.0.iter().any(|secret| {
+            let secret = secret.escape_ascii().to_string();
+            let mut parts = secret.as_bytes().windows(SHORTEST.min(secret.len()));
+            parts.any(|part| sample.as_bytes().windows(part.len()).any(|shown| shown == part))
+        })
+    }
+}
+
+/// Bytes of a secret that are taken for a part of it: what is shorter than that may be anything.
+const SHORTEST: usize = 4;
+
 impl std::fmt::Debug for Connect {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Connect").field("phase", &self.phase).finish_non_exhaustive()
     }
-}
-
-/// Whether a text of the proxy's has one of our secrets in it.
-fn repeats(secrets: &[Vec<u8>], text: &[u8]) -> bool {
-    secrets.iter().any(|secret| text.windows(secret.len()).any(|part| part == &secret[..]))
 }
 
 fn request(proxy: &Proxy, authority: &str, basic: Option<&str>, options: &HandshakeOptions) -> Vec<u8> {
@@ -138,16 +176,4 @@ fn request(proxy: &Proxy, authority: &str, basic: Option<&str>, options: &Handsh
     proxy.headers.iter().for_each(|(name, value)| line(name, value));
     request.push_str("\r\n");
     request.into_bytes()
-}
-
-/// What the reader of the head says of a server, said of a proxy.
-fn fault(error: HandshakeError) -> ProxyFault {
-    match error {
-        HandshakeError::NotHttp { first_bytes, peer } => ProxyFault::NotHttp { first_bytes, peer },
-        HandshakeError::Malformed(what) => ProxyFault::Malformed(what),
-        HandshakeError::HeadTooLarge { limit } => ProxyFault::HeadTooLarge { limit },
-        HandshakeError::TooManyHeaders { limit } => ProxyFault::TooManyHeaders { limit },
-        HandshakeError::ClosedEarly { received } => ProxyFault::Ended { received, cause: Disconnect::Eof },
-        _ => ProxyFault::Malformed("it cannot be understood"),
-    }
 }

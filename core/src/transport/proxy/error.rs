@@ -48,7 +48,7 @@ pub enum ProxyFault {
     Refused(Box<Refused>),
     /// HTTP: the proxy does not answer in HTTP/1.
     NotHttp {
-        /// The first bytes of the answer, at most 16, escaped.
+        /// The first bytes of the answer, at most 16, escaped; none if they may repeat a secret.
         first_bytes: String,
         /// What it looks like instead.
         peer: PeerProtocol,

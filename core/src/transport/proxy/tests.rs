@@ -246,7 +246,22 @@ fn a_refusal_that_repeats_our_secrets_is_not_kept() {
         assert!(!format!("{fault} {fault:?}").contains(secret), "{fault:?}");
         let ProxyFault::Refused(refused) = fault else { panic!("{fault:?}") };
         assert_eq!((&*refused.reason, refused.headers.len()), ("", 1), "the rest stays");
+        let input = format!("HTTP/1.1 407 no {secret}\r\n{secret}: 1\r\nA: {secret}\r\nB: 2\r\n\r\n");
+        let Err(ProxyFault::Refused(refused)) = answer(&proxy, input.as_bytes()) else { panic!("{input}") };
+        assert_eq!((&*refused.reason, refused.headers.iter().collect::<Vec<_>>()), ("", vec![("B", "2")]));
+        // Cut by `max_body`, which is 40.
+        let input = format!("HTTP/1.1 407 x\r\n\r\n{}{secret}", "-".repeat(35));
+        let Err(ProxyFault::Refused(refused)) = answer(&proxy, input.as_bytes()) else { panic!("{input}") };
+        assert_eq!(refused.body, b"", "{secret}");
+        // Cut in front, and by how little of it is kept.
+        for input in [format!("{secret}: you said"), format!("you said: {secret}"), secret[1..].to_owned()] {
+            let answer = answer(&proxy, input.as_bytes());
+            let Err(ProxyFault::NotHttp { first_bytes, .. }) = answer else { panic!("{answer:?}") };
+            assert_eq!(first_bytes, "", "{input}");
+        }
     }
+    let Err(ProxyFault::NotHttp { first_bytes, .. }) = answer(&proxy, b"220 mail.test\r\n") else { panic!() };
+    assert_eq!(first_bytes, "220 mail.test\\r\\n");
 }
 
 #[test]
