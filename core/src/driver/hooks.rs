@@ -25,7 +25,6 @@ pub(super) struct Hooks<R: Runtime> {
 }
 
 /// What the user's code said.
-#[expect(clippy::large_enum_variant, reason = "there is one at a time, and it is not kept")]
 pub(super) enum Answer<R: Runtime> {
     Endpoint(AttemptId, Result<Box<Endpoint>, ProviderError>),
     Stream(ConnId, io::Result<R::Stream>),
