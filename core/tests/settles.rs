@@ -11,8 +11,7 @@ mod venue;
 use common::*;
 use desk::*;
 use everwire_core::{
-    CloseOptions, Drain, OwnedEvent, Request, RequestError, RequestOptions, SendError, SessionEnd, State,
-    TimedOut,
+    CloseOptions, Drain, OwnedEvent, Request, RequestError, RequestOptions, SendError, State, TimedOut,
 };
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -59,7 +58,7 @@ fn in_words(result: Result<String, RequestError>) -> String {
 /// The last event but `None`.
 fn last_in_words(last: Option<OwnedEvent>) -> String {
     match last {
-        Some(OwnedEvent::Closed { error, unsent }) => end_in_words(&SessionEnd { error, unsent }),
+        Some(OwnedEvent::Closed { error, .. }) => told_in_words(error.as_ref()),
         _ => "ended".to_owned(),
     }
 }

@@ -18,6 +18,7 @@ pub struct Smol {
 }
 
 /// A byte stream of the futures family.
+#[non_exhaustive]
 pub enum Stream {
     /// TCP.
     Tcp(Async<TcpStream>),

@@ -5,7 +5,8 @@ mod runtime;
 pub use everwire_core::*;
 pub use runtime::{Duplex, Stream, Tokio};
 
-/// Runs a session within the task that asks it for events: see [`everwire_core::driver::Driver`]. It must be used within a tokio runtime.
+/// Runs a session within the task that asks it for events: see [`everwire_core::driver::Driver`]. It must be used within a tokio
+/// runtime that has I/O and time enabled (`Builder::enable_all`), and panics without them.
 pub type Driver = driver::Driver<Tokio>;
 
 /// A session that a task of its own keeps alive, whatever the user does: a handle to act on it, and its events.
@@ -22,7 +23,7 @@ pub type Driver = driver::Driver<Tokio>;
 /// [`ConfigError`] names the option that cannot work.
 ///
 /// # Panics
-/// Outside of a tokio runtime.
+/// Outside of a tokio runtime. In one without I/O and time the task panics, which ends the session and its events.
 pub fn connect(config: Config) -> Result<(Client, Events), ConfigError> {
     Ok(spawn(Driver::new(config)?))
 }
@@ -30,7 +31,7 @@ pub fn connect(config: Config) -> Result<(Client, Events), ConfigError> {
 /// [`connect`] with a driver that was set up by hand.
 ///
 /// # Panics
-/// Outside of a tokio runtime.
+/// Outside of a tokio runtime. In one without I/O and time the task panics, which ends the session and its events.
 pub fn spawn(driver: Driver) -> (Client, Events) {
     let (client, events, running) = driver.background();
     tokio::spawn(running);

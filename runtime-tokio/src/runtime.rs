@@ -18,6 +18,7 @@ pub struct Tokio {
 }
 
 /// A byte stream of tokio's.
+#[non_exhaustive]
 pub enum Stream {
     /// TCP.
     Tcp(TcpStream),

@@ -220,23 +220,27 @@ impl<R: Runtime> Driver<R> {
         events: &mut EventSender,
         event: &mut Option<OwnedEvent>,
     ) -> Poll<()> {
-        loop {
-            let over = self.patience.is_some_and(|until| until <= R::now());
-            match events.offer(cx, event, over) {
-                Offered::Taken => {
-                    self.patience = None;
-                    return Poll::Ready(());
-                }
-                Offered::Loses if self.patience.is_none() => self.patience = R::now().checked_add(PATIENCE),
-                Offered::Loses => {}
-                // Its subscription may have ended since then: then it must not be lost, and there is no time that it comes in.
-                Offered::Full => self.patience = None,
+        let over = self.patience.is_some_and(|until| until <= R::now());
+        match events.offer(cx, event, over) {
+            Offered::Taken => {
+                self.patience = None;
+                return Poll::Ready(());
             }
+            Offered::Loses if self.patience.is_none() => self.patience = R::now().checked_add(PATIENCE),
+            Offered::Loses => {}
+            // Its subscription may have ended since then: then it must not be lost, and there is no time that it comes in.
+            Offered::Full => self.patience = None,
+        }
+        let _never = self.poll_ready(cx);
+        if self.patience.is_some_and(|until| until <= R::now()) {
+            // That was this driver's own time, or another process's. The user has not had his yet.
+            self.patience = R::now().checked_add(PATIENCE);
             let _never = self.poll_ready(cx);
-            if self.patience.is_none_or(|until| until > R::now()) {
-                return Poll::Pending;
+            if self.patience.is_some_and(|until| until <= R::now()) {
+                cx.waker().wake_by_ref();
             }
         }
+        Poll::Pending
     }
 
     fn answered(&mut self, answer: Answer<R>, session: &mut Session) {

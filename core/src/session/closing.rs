@@ -60,6 +60,7 @@ impl Default for CloseOptions {
 /// What is waited for before the close frame, as long as the time for closing allows. What cannot be had without a connection that is online is
 /// not waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[non_exhaustive]
 pub enum Drain {
     /// Nothing. What waits for the rate limiter is not sent.
     Nothing,
@@ -72,6 +73,7 @@ pub enum Drain {
 
 /// How a session ended.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct SessionEnd {
     /// Why, if the user did not ask for it.
     pub error: Option<Error>,

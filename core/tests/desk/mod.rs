@@ -327,7 +327,12 @@ pub fn hold() -> RequestOptions {
 }
 
 pub fn end_in_words(end: &SessionEnd) -> String {
-    match &end.error {
+    told_in_words(end.error.as_ref())
+}
+
+/// Why it ended, as `Closed` tells it.
+pub fn told_in_words(error: Option<&Error>) -> String {
+    match error {
         None => "closed".to_owned(),
         Some(Error::Closed(closed)) => format!("closed by {}", u16::from(closed.code)),
         Some(Error::Disconnected(_) | Error::Connect { .. }) => "given up".to_owned(),
