@@ -372,7 +372,7 @@ fn sessions() -> Seeds {
     let plain = seeds
         .into_iter()
         .map(|(name, flags, more, ops)| (name.to_owned(), [&[flags, more], &*ops.concat()].concat()));
-    plain.chain(extended_sessions()).collect()
+    plain.chain(extended_sessions()).chain(manners()).collect()
 }
 
 /// With the further bytes of `Setup::new`: limits, speech, watches, pace, ends.
@@ -398,6 +398,35 @@ fn extended_sessions() -> Seeds {
             let bytes = [&head[..], &WELL, &GOOD, ops, &quiet, &again, ops, &[39, 0x16], &[13, 0]].concat();
             seeds.push((format!("extended-{kind}-{at}"), bytes));
         }
+    }
+    seeds
+}
+
+/// With the bytes of `Manner::new` as well: proxies, own transports, greetings, endpoints that expire, farewells, every way to close.
+fn manners() -> Seeds {
+    const WELL: [u8; 2] = [0, 0];
+    const GOOD: [u8; 2] = [45, 0];
+    let quiet = [[15, 0xfe], [16, 0], WELL].concat().repeat(4);
+    let mut seeds = Seeds::new();
+    for n in 0..24u8 {
+        let pick = |of: [u8; 4], by: u8| of[usize::from(n / by % 4)];
+        // Provided, a URL with an address, one with a name.
+        let flags = 32 | [1, 0, 2][usize::from(n % 3)];
+        let limits = pick([0, 0, 0x25, 3], 1);
+        let speech = pick([1, 0x11, 0x10, 0x81], 2);
+        let ends = pick([8, 8 | 2, 8 | 6, 8 | 6 | 16], 6);
+        let way = n % 4 | pick([3, 1, 0, 2], 1) << 3 | pick([0, 1, 2, 3], 3) << 5 | (n & 8) << 4;
+        let words = [0x1f, 0x0b, 0x14, 0x01, 0x1a][usize::from(n % 5)];
+        let leave = n % 3 | (n % 8) << 2 | 32 | 64;
+        let head = [flags, 64, limits, speech, 0, 0, ends, way, words, leave];
+        let busy = [[24, 0], [24, 1], [20, 2], [21, 4], [34, 1]].concat();
+        let refused = [[2, 0], [16, 0], [3, 5], [1, 0], [6, 0], [7, 3 + n % 8], [13, 0], [16, 0]].concat();
+        // The server's first word, and the user's last.
+        let word = [[6, 0], [43, 0x1f], [13, 0]].concat();
+        let last = [[27, 0xe0 + n], [6, 0], [16, 0]].concat();
+        let bytes = [&head[..], &WELL, &word, &GOOD, &busy, &GOOD, &quiet, &refused, &GOOD, &busy].concat();
+        seeds.push((format!("manner-{n}-open"), [&bytes[..], &quiet].concat()));
+        seeds.push((format!("manner-{n}-closed"), [bytes, last].concat()));
     }
     seeds
 }

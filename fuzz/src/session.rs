@@ -5,6 +5,8 @@
 //! server do what they should: everything that was wanted must come to be then.
 
 mod finale;
+mod gate;
+mod manner;
 mod net;
 mod ops;
 mod peer;

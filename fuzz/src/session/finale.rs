@@ -1,9 +1,9 @@
 //! The end of a run: with a server that does what it should, everything comes to rest, and the session ends when it is told to.
 
-use super::setup::SECRET;
-use super::world::{Socket, Takes, World};
+use super::setup::{CLOSE_TIMEOUT, SECRET};
+use super::world::{CATCH_UP, Socket, Takes, World};
 use everwire_core::{
-    CloseCode, Message, Pressure, SendError, SendOptions, State, SubscribeOptions, SubscriptionState,
+    Drain, Message, Pressure, SendError, SendOptions, State, SubscribeOptions, SubscriptionState,
 };
 use std::time::{Duration, Instant};
 
@@ -23,19 +23,11 @@ impl World {
         assert!(!shown.contains(SECRET), "a secret is shown: {shown}");
         if self.setup.by_abort {
             self.session.abort(self.now);
-        } else {
-            self.session.close(CloseCode::Away, "the end", self.now);
-        }
-        self.settle();
-        for _ in 0..64 {
-            if self.closed {
-                break;
-            }
-            assert!(!self.setup.by_abort, "it does not end at once");
-            self.set_now(self.until.expect("nobody else ends it"));
             self.settle();
+            assert!(self.closed, "it does not end at once");
+        } else {
+            self.close();
         }
-        assert!(self.closed, "it does not end");
         let refused = self.session.send(Message::Text("late"), SendOptions::default(), self.now);
         assert_eq!(refused, Err(SendError::Closed));
         self.session.subscribe("late", SubscribeOptions::default(), self.now);
@@ -43,6 +35,42 @@ impl World {
         self.session.handle_timeout(self.now);
         self.settle();
         self.digest.unwrap_or_default()
+    }
+
+    /// The user closes the session, and that is over in time.
+    fn close(&mut self) {
+        let manner = self.setup.manner;
+        if manner.busy_end() {
+            for n in 0..4 {
+                self.send(n, SendOptions::default());
+                self.request(n & 1, None);
+            }
+        }
+        let options = manner.close();
+        let by = self.now + options.within.unwrap_or(CLOSE_TIMEOUT);
+        let drains = !self.closed
+            && options.drain != Drain::Nothing
+            && options.within.is_some_and(|within| within > PATIENCE / 10);
+        self.session.close_with(options, self.now);
+        self.settle();
+        for _ in 0..MAX_ROUNDS {
+            let any = !self.closed && manner.good_end() && self.behave();
+            self.settle();
+            if self.closed {
+                break;
+            }
+            if !any {
+                self.set_now(self.until.expect("nobody else ends it"));
+                self.settle();
+            }
+            assert!(self.over || self.now < by + CATCH_UP, "the time for closing is over");
+            assert!(self.closed || self.now < by + CLOSE_TIMEOUT + CATCH_UP, "it lingers");
+        }
+        assert!(self.closed, "it does not end");
+        if drains && manner.good_end() {
+            let unsent = self.session.end().map(|end| end.unsent.count());
+            assert_eq!(unsent, Some(0), "there was time enough for all of it");
+        }
     }
 
     /// Everything that was wanted comes to be.
@@ -90,7 +118,7 @@ impl World {
     /// Driver, network and servers do all that there is to do; false if that was nothing.
     pub(super) fn behave(&mut self) -> bool {
         let mut any = !self.provides.is_empty() || !self.resolves.is_empty();
-        self.provided(0);
+        self.provided_well(false);
         self.settle();
         self.resolved(1);
         (self.provides, self.resolves) = (Vec::new(), Vec::new());

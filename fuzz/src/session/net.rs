@@ -56,6 +56,13 @@ impl World {
         self.session.handle_resolved(id, result, self.now);
     }
 
+    /// The provider answers as it should.
+    pub(super) fn provided_well(&mut self, short: bool) {
+        if let Some(&id) = self.provides.last() {
+            self.session.handle_endpoint(id, Ok(self.setup.manner.endpoint(short)), self.now);
+        }
+    }
+
     pub(super) fn provided(&mut self, arg: u8) {
         let Some(&id) = self.provides.iter().nth_back(usize::from(arg >> 5)) else { return };
         let url = ["ws://127.0.0.1:9/a", "ws://example.test/b", "wss://127.0.0.1/c"][usize::from(arg % 3)];
@@ -65,7 +72,8 @@ impl World {
             0 => Ok(endpoint),
             1 => {
                 let endpoint = endpoint.header("Authorization", &token).expect("a fixed header");
-                let refresh = [Refresh::Auto, Refresh::Reauthenticate, Refresh::Parameters][usize::from(arg % 3)];
+                let refresh =
+                    [Refresh::Auto, Refresh::Reauthenticate, Refresh::Parameters][usize::from(arg % 3)];
                 Ok(endpoint.param("token", SECRET).expires_in(Duration::from_secs(2)).refresh(refresh))
             }
             // One that only the session can see to be wrong.

@@ -87,7 +87,8 @@ impl World {
             // Ends are rare, so that something comes before them.
             27 if arg >= 0xe0 => {
                 let drain = [Drain::Accepted, Drain::Answers, Drain::Nothing][usize::from(arg % 3)];
-                let within = Duration::from_millis(u64::from(arg & 0x1c) * 500);
+                let unit = if arg & 0x10 != 0 { 5 } else { 500 };
+                let within = Duration::from_millis(u64::from(arg & 0x1c) * unit);
                 let options = CloseOptions::new().reason("bye ".repeat(usize::from(arg)));
                 self.session.close_with(options.drain(drain).within(within), now);
             }
@@ -104,17 +105,29 @@ impl World {
     /// Everything that is asked for happens, in the best way: the short way to a session that is online.
     fn all_goes_well(&mut self) {
         for _ in 0..4 {
-            self.provided(0);
+            self.provided_well(true);
             self.resolved(1);
             self.settle();
             self.with_newest(|world, index| {
                 world.connected(index);
                 world.settle();
                 world.transmit(index, usize::MAX);
+                // A SOCKS proxy asks up to three times.
+                for _ in 0..3 {
+                    if world.sockets[index].peer.at_gate() {
+                        world.sockets[index].peer.answer_http(0);
+                        world.deliver(index, usize::MAX);
+                        world.settle();
+                        world.transmit(index, usize::MAX);
+                    }
+                }
                 world.sockets[index].peer.answer_http(0);
                 world.deliver(index, usize::MAX);
                 world.settle();
                 world.transmit(index, usize::MAX);
+                if world.sockets[index].peer.upgraded {
+                    world.sockets[index].peer.greet();
+                }
                 world.sockets[index].peer.say(15, &mut Input::new(&[]));
                 world.deliver(index, usize::MAX);
                 world.settle();
@@ -159,7 +172,7 @@ impl World {
         self.send(arg & 0xe1, options);
     }
 
-    fn send(&mut self, arg: u8, options: SendOptions) {
+    pub(super) fn send(&mut self, arg: u8, options: SendOptions) {
         let id = self.last_send + 1;
         let mut text = format!("S{id} ");
         text.extend(std::iter::repeat_n('x', usize::from(arg) * 24));
@@ -193,7 +206,7 @@ impl World {
         }
     }
 
-    fn request(&mut self, arg: u8, id: Option<u64>) {
+    pub(super) fn request(&mut self, arg: u8, id: Option<u64>) {
         let options = RequestOptions { id, ..self.request_options(arg) };
         let params = self.params(1, arg).remove(0);
         let request = Request::new("ask").params(&params);

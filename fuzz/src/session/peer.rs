@@ -1,5 +1,6 @@
 //! The server's end of one socket: what it reads. What it says is in `say`.
 
+use super::gate::Gate;
 use super::wire::{encode, frame};
 use std::collections::VecDeque;
 
@@ -7,7 +8,8 @@ use std::collections::VecDeque;
 #[derive(Debug, Default)]
 pub(super) struct Peer {
     /// Read and not parsed.
-    read: Vec<u8>,
+    pub(super) read: Vec<u8>,
+    pub(super) gate: Gate,
     /// Written and not delivered.
     pub(super) wire: VecDeque<u8>,
     pub(super) upgraded: bool,
@@ -29,6 +31,10 @@ pub(super) struct Peer {
     /// It wants to be authenticated, and was: something was written that may be taken for its consent.
     pub(super) wants_authentication: bool,
     pub(super) authenticated: bool,
+    /// It speaks first, and has not yet.
+    pub(super) owes_greeting: bool,
+    /// The client said that it will leave.
+    pub(super) farewell: bool,
     /// Numbers of the newest message of each topic.
     pub(super) numbers: [u64; 4],
     /// Its own requests so far.
@@ -55,8 +61,8 @@ pub(super) enum Read {
 }
 
 impl Peer {
-    pub(super) fn new(per_topic: bool, wants_authentication: bool) -> Self {
-        Self { per_topic, wants_authentication, ..Self::default() }
+    pub(super) fn new(per_topic: bool, wants_authentication: bool, owes_greeting: bool) -> Self {
+        Self { per_topic, wants_authentication, owes_greeting, ..Self::default() }
     }
 
     /// Reads what the client wrote.
@@ -97,15 +103,20 @@ impl Peer {
                     self.partial = Some(message);
                     return;
                 }
-                self.counted += 1;
+                let before = self.farewell;
                 if !compressed {
                     self.message(&String::from_utf8_lossy(&message), complete);
                 }
+                // That one is sent whatever it costs.
+                self.counted += usize::from(before == self.farewell);
             }
         }
     }
 
     fn message(&mut self, message: &str, complete: &mut Vec<Read>) {
+        assert!(!self.owes_greeting, "{message} was sent before the server's first word");
+        let before = complete.len();
+        let over = self.farewell;
         if let Some(rest) = message.strip_prefix('S') {
             complete.extend(number(rest).map(Read::Message));
         }
@@ -126,13 +137,19 @@ impl Peer {
             if self.wants_authentication && !self.authenticated && !method.starts_with("public/") {
                 panic!("{method} was sent before the server let anybody in");
             }
+            self.farewell |= method == "private/bye";
             self.asked.push_back(Asked { id, method, channels });
             self.last_asked = id;
         }
+        let late = complete[before..].iter().any(|read| *read != Read::Own);
+        assert!(!over || !late, "{message} was sent after the farewell");
     }
 
     /// Answers the HTTP request in one of many ways. The right one only once it is complete, as any server does.
     pub(super) fn answer_http(&mut self, how: u8) {
+        if self.at_gate() && !self.refused {
+            return self.answer_gate(how);
+        }
         let request = String::from_utf8_lossy(&self.read).into_owned();
         if self.upgraded || self.refused || !request.contains("\r\n\r\n") {
             return;
@@ -141,7 +158,7 @@ impl Peer {
             format!("HTTP/1.1 {status} Elsewhere\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n").into_bytes()
         };
         let response = match how % 16 {
-            0 | 1 | 2 => self.upgrade(&request, ""),
+            0..=2 => self.upgrade(&request, ""),
             3 => {
                 let offered = request.contains("permessage-deflate");
                 // It does not read what is compressed.

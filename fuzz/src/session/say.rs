@@ -53,7 +53,7 @@ impl Peer {
                 .concat(),
             12 => encode(0x81, "long ".repeat(400 + usize::from(arg) * 16).as_bytes()),
             13 => {
-                (self.spoilt, self.authenticated) = (true, true);
+                (self.spoilt, self.authenticated, self.owes_greeting) = (true, true, false);
                 input.bytes(usize::from(arg) + 1).to_vec()
             }
             14 => encode(0x89, &[b'q'; 100]).repeat(100 * usize::from(arg)),
@@ -115,6 +115,7 @@ impl Peer {
                 }
                 None => return,
             },
+            _ if arg & 1 != 0 && self.owes_greeting => return self.greet(),
             _ => r#"{"pong":1}"#.to_owned(),
         };
         self.write(text(&said));
@@ -151,12 +152,20 @@ impl Peer {
         bytes
     }
 
+    /// Says the first word, if it has not yet.
+    pub(super) fn greet(&mut self) {
+        if std::mem::take(&mut self.owes_greeting) {
+            self.write(text(r#"{"greeting":1}"#));
+        }
+    }
+
     /// Does all that a good server does: true if there was anything.
     pub(super) fn behave(&mut self) -> bool {
         let before = self.wire.len();
         if !self.upgraded {
             self.answer_http(0);
         } else if !self.spoilt {
+            self.greet();
             let answers = self.answer_all();
             self.write(answers);
             if let Some(payload) = self.last_ping.take() {

@@ -1,5 +1,6 @@
 //! What kind of session it is: drawn from the first bytes of an input.
 
+use super::manner::Manner;
 use super::venue::Venue;
 use crate::Input;
 use everwire_core::protocol::{Fault, Traffic};
@@ -19,6 +20,7 @@ pub(super) struct Setup {
     pub(super) deflate: bool,
     pub(super) by_abort: bool,
     pub(super) digests: bool,
+    pub(super) json: bool,
     pub(super) authenticates: bool,
     pub(super) per_topic: bool,
     /// The outcomes of subscriptions are not told.
@@ -35,6 +37,7 @@ pub(super) struct Setup {
     pub(super) queue_timeout: Duration,
     /// A refused topic may be left alone for the rest of the connection.
     pub(super) stops_topics: bool,
+    pub(super) manner: Manner,
 }
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -48,11 +51,13 @@ impl Setup {
             extended = std::array::from_fn(|_| input.u8());
         }
         let [limits, speech, watches, pace, ends] = extended;
+        let manner = Manner::new(ends & 8 != 0, input);
         let mut setup = Self {
             seed: more,
             deflate: has(16),
             by_abort: more & 128 != 0,
             digests: has(128),
+            json: has(32),
             authenticates: has(32) && speech & 1 != 0,
             per_topic: has(32) && speech & 16 != 0,
             silent: has(32) && ends & 1 != 0 && speech & 16 == 0,
@@ -65,6 +70,7 @@ impl Setup {
             request_timeout: [30 * SECOND, 2 * SECOND][usize::from(pace >> 6 & 1)],
             queue_timeout: [30, 1, 5, 300][usize::from(pace >> 4 & 3)] * SECOND,
             stops_topics: has(32) && speech & 128 != 0,
+            manner,
         };
         (setup.queue_messages, setup.queue_bytes) =
             [(1024, 1 << 20), (0, 1 << 20), (1024, 0), (1, 1 << 20), (3, 200), (0, 0), (8, 4000), (16, 1)]
@@ -75,6 +81,8 @@ impl Setup {
             _ => Config::new("ws://127.0.0.1:9/feed").expect("a fixed URL"),
         };
         let chunk = has(4).then_some(1024);
+        // How a connector reaches a server is its own affair.
+        let config = if ends >> 1 & 3 == 3 { config } else { manner.configure(config) };
         let mut config = config
             .handshake_limits(1024, 20)
             .recv_buffer(8192)
@@ -121,6 +129,7 @@ impl Setup {
         config = match ends >> 1 & 3 {
             1 => config.race_delay(None),
             2 => config.race_delay(2 * SECOND),
+            3 if ends & 16 != 0 => config.transport(Transport::SecuredConnector),
             3 => config.transport(Transport::Connector),
             _ => config,
         };
@@ -135,11 +144,12 @@ impl Setup {
         let (first, second) = sent.split_at(usize::from(limits >> 3 & 1).min(sent.len()));
         config = first.iter().cloned().fold(config, Config::send_limit);
         let rpc = JsonRpc::new().topics_per_message(usize::from(more & 3) + 1);
+        let rpc = manner.speak(rpc);
         let rpc = setup.speech(speech, second.iter().cloned().fold(rpc, JsonRpc::limit));
         if speech & 4 != 0 {
             config = config.heartbeat_interval(15 * SECOND);
         }
-        let venue = Venue { rpc: Box::new(rpc), silent: setup.silent };
+        let venue = Venue { rpc: Box::new(rpc), silent: setup.silent, manner };
         (setup, config.protocol(venue))
     }
 

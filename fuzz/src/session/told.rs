@@ -87,6 +87,7 @@ impl World {
             OwnedEvent::Response { id, outcome } => self.settled(*id, outcome),
             OwnedEvent::Lost { epoch, unsent, error, .. } => {
                 self.in_epoch(*epoch);
+                self.lost = Some(*epoch);
                 self.topics.values_mut().for_each(|topic| topic.numbers = Numbers::Unwatched);
                 if !self.setup.deflate {
                     // After a fault of the server what waits is still on its way to it.
@@ -207,6 +208,17 @@ impl World {
         let (start, end) = (unsent.not_sent.start.as_u64(), unsent.not_sent.end.as_u64());
         assert!(start <= end && end == self.last_send + 1, "{unsent:?}");
         let last = self.sent.last_key_value().map_or(&[][..], |(_, ids)| ids);
+        let lost = self.sent.last_key_value().is_none_or(|(epoch, _)| self.lost >= Some(*epoch));
+        // What a server that breaks the protocol is owed is still on its way to it.
+        let spoilt = self.sockets.iter().any(|socket| socket.peer.spoilt);
+        if !lost && !spoilt {
+            let told =
+                |id: u64| (start..end).contains(&id) || unsent.waiting.iter().any(|one| one.as_u64() == id);
+            let cut = |id: u64| unsent.cut.is_some_and(|cut| cut.as_u64() == id);
+            let known = |id: u64| self.messages_read.contains(&id) || self.messages_unsent.contains(&id);
+            let lacks = last.iter().find(|id| !told(**id) && !cut(**id) && !known(**id));
+            assert!(lacks.is_none(), "the server lacks message {lacks:?} of {last:?}: {unsent:?}");
+        }
         for id in (start..end).chain(unsent.waiting.iter().map(|id| id.as_u64())) {
             assert!(last.contains(&id), "message {id} is none of {last:?}: {unsent:?}");
             assert!(!self.messages_read.contains(&id), "the server has message {id}: {unsent:?}");

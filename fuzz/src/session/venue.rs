@@ -1,5 +1,6 @@
 //! JSON-RPC with what it does not have by itself: notices, and answers to heartbeats without an id.
 
+use super::manner::Manner;
 use everwire_core::protocol::{Ack, Context, Fault, Inbound, OwnedRpcError, Traffic, Unsupported};
 use everwire_core::{Limit, Protocol, Recovery, Request, Topic, Tracker};
 use std::time::Duration;
@@ -10,6 +11,7 @@ pub(super) struct Venue {
     pub(super) rpc: Box<dyn Protocol>,
     /// Subscriptions are not answered at all.
     pub(super) silent: bool,
+    pub(super) manner: Manner,
 }
 
 impl Venue {
@@ -37,7 +39,27 @@ impl Protocol for Venue {
         if text == r#"{"pong":1}"# {
             return Inbound::HeartbeatAnswer;
         }
+        if text == r#"{"greeting":1}"# {
+            return Inbound::Greeting;
+        }
         self.rpc.classify(text)
+    }
+
+    fn greets(&self) -> bool {
+        self.manner.greets()
+    }
+
+    fn reauthenticates(&self) -> bool {
+        self.rpc.reauthenticates()
+    }
+
+    fn authenticated(&self, result: &str) -> Option<Duration> {
+        self.rpc.authenticated(result)
+    }
+
+    fn farewell(&self, id: u64, out: &mut String) -> Ack {
+        let ack = self.rpc.farewell(id, out);
+        if self.manner.awaits_farewell() { ack } else { Ack::None }
     }
 
     fn item<'m>(&self, text: &'m str, cursor: &mut usize) -> Option<&'m str> {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 /// The default of `Config::connect_timeout`.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// When the user took his time, what has arrived is read before timers run, for so long at most.
-const CATCH_UP: Duration = Duration::from_secs(1);
+pub(super) const CATCH_UP: Duration = Duration::from_secs(1);
 /// Outputs between two operations: an operation brings some hundred messages at most.
 const MAX_OUTPUTS: usize = 20_000;
 const MAX_QUEUED: usize = 256 << 10;
@@ -53,6 +53,8 @@ pub(super) struct World {
     pub(super) requests_unsent: BTreeSet<u64>,
     /// Requests that may be sent again.
     pub(super) resend: BTreeSet<u64>,
+    /// The epoch whose end was told.
+    pub(super) lost: Option<Epoch>,
     pub(super) last_epoch: Epoch,
     pub(super) online: Option<Epoch>,
     pub(super) authenticated: Option<Epoch>,
@@ -145,6 +147,7 @@ impl World {
             messages_unsent: BTreeSet::new(),
             requests_unsent: BTreeSet::new(),
             resend: BTreeSet::new(),
+            lost: None,
             last_epoch: Epoch::default(),
             online: None,
             authenticated: None,
@@ -237,7 +240,11 @@ impl World {
         for socket in self.sockets.iter_mut().filter(|socket| socket.alive && socket.connected) {
             socket.superseded.get_or_insert(self.latest);
         }
-        let peer = Peer::new(self.setup.per_topic, self.setup.authenticates);
+        let peer = Peer::new(
+            self.setup.per_topic,
+            self.setup.authenticates,
+            self.setup.json && self.setup.manner.greets(),
+        );
         let counted = Vec::new();
         let (asked, superseded) = (self.latest, None);
         self.sockets.push(Socket { id, alive: true, connected: false, asked, superseded, peer, counted });

@@ -35,7 +35,9 @@ impl Connect {
         let request = request(proxy, &authority(host, port), basic.as_deref(), options);
         let password = proxy.credentials.as_ref().map(|credentials| credentials.password.clone());
         let headers = proxy.headers.iter().filter(|(name, _)| crate::ws::Headers::is_secret(name));
-        let secrets = basic.map(String::into_bytes).into_iter().chain(password);
+        // Without the padding they are the same credentials.
+        let basic = basic.map(|basic| basic.trim_end_matches('=').as_bytes().to_vec());
+        let secrets = basic.into_iter().chain(password);
         let secrets = secrets.chain(headers.map(|(_, value)| value.as_bytes().to_vec()));
         let connect = Self {
             phase: Phase::Head(HeadReader::new(options.max_head, options.max_headers)),

@@ -260,6 +260,10 @@ fn a_refusal_that_repeats_our_secrets_is_not_kept() {
             assert_eq!(first_bytes, "", "{input}");
         }
     }
+    let padded = Proxy::new("http://user:hunter22@h").unwrap();
+    let input = b"HTTP/1.1 407 x\r\n\r\ndXNlcjpodW50ZXIyMg is no answer";
+    let Err(ProxyFault::Refused(refused)) = answer(&padded, input) else { panic!() };
+    assert_eq!(refused.body, b"", "the padding does not matter");
     let Err(ProxyFault::NotHttp { first_bytes, .. }) = answer(&proxy, b"220 mail.test\r\n") else { panic!() };
     assert_eq!(first_bytes, "220 mail.test\\r\\n");
 }
