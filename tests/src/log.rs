@@ -107,8 +107,8 @@ pub fn describe(event: &OwnedEvent) -> Option<String> {
     let id = |id: Option<SubscriptionId>| id.map_or(0, SubscriptionId::as_u64);
     Some(match event {
         OwnedEvent::Pong { .. } => return None,
-        OwnedEvent::Online { epoch, resumed, subprotocol, .. } => {
-            format!("Online {} resumed={resumed} subprotocol={subprotocol:?}", epoch.as_u64())
+        OwnedEvent::Online { epoch, resumed, headers } => {
+            format!("Online {} resumed={resumed} subprotocol={:?}", epoch.as_u64(), headers.subprotocol())
         }
         OwnedEvent::Message { epoch, subscription, .. } => {
             format!("Message {} of {}", epoch.as_u64(), id(*subscription))

@@ -66,10 +66,8 @@ pub enum Event<'a> {
         epoch: Epoch,
         /// Whether there was a connection before.
         resumed: bool,
-        /// Headers of the handshake's response.
+        /// Headers of the handshake's response. [`Headers::subprotocol`] is the one that the server chose.
         headers: &'a Headers,
-        /// The subprotocol that the server chose.
-        subprotocol: Option<&'a str>,
     },
     /// A message arrived.
     Message {
@@ -339,7 +337,6 @@ pub enum OwnedEvent {
         epoch: Epoch,
         resumed: bool,
         headers: Headers,
-        subprotocol: Option<String>,
     },
     Message {
         message: tungstenite::Message,
@@ -453,12 +450,9 @@ impl Event<'_> {
     /// A copy that owns everything.
     pub fn to_owned(&self) -> OwnedEvent {
         match self {
-            Self::Online { epoch, resumed, headers, subprotocol } => OwnedEvent::Online {
-                epoch: *epoch,
-                resumed: *resumed,
-                headers: (*headers).clone(),
-                subprotocol: subprotocol.map(str::to_owned),
-            },
+            Self::Online { epoch, resumed, headers } => {
+                OwnedEvent::Online { epoch: *epoch, resumed: *resumed, headers: (*headers).clone() }
+            }
             Self::Message { message, epoch, subscription } => OwnedEvent::Message {
                 message: message.to_owned(),
                 epoch: *epoch,

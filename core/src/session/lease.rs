@@ -219,12 +219,9 @@ impl Session {
 impl Queued {
     fn event(&self) -> Event<'_> {
         match self {
-            Self::Online { epoch, resumed, upgraded } => Event::Online {
-                epoch: *epoch,
-                resumed: *resumed,
-                headers: &upgraded.headers,
-                subprotocol: upgraded.subprotocol.as_deref(),
-            },
+            Self::Online { epoch, resumed, upgraded } => {
+                Event::Online { epoch: *epoch, resumed: *resumed, headers: &upgraded.headers }
+            }
             Self::Unanswered { id, maybe_sent, why } => Event::Response {
                 id: *id,
                 outcome: if *maybe_sent { Outcome::SentUnknown(*why) } else { Outcome::NotSent(*why) },

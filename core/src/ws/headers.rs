@@ -74,6 +74,12 @@ impl Headers {
         self.all(name).next()
     }
 
+    /// The subprotocol that the other side chose: `Sec-WebSocket-Protocol` of a response (RFC 6455 section 4.2.2). `None` if it chose none.
+    #[must_use]
+    pub fn subprotocol(&self) -> Option<&str> {
+        self.first("sec-websocket-protocol")
+    }
+
     /// The values of all fields of that name, in order.
     pub fn all<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
         self.iter().filter(move |(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value)

@@ -63,8 +63,8 @@ async fn inline_from_connect_to_close(scene: &Scene<impl Runtime>) {
     let client = driver.client();
     assert_eq!((client.state(), client.send("too early")), (State::Idle, Err(SendError::Offline)));
     let online = |event: Event<'_>| match event {
-        Event::Online { epoch, resumed: false, headers, subprotocol } => {
-            assert_eq!((epoch.as_u64(), subprotocol), (1, Some("one")));
+        Event::Online { epoch, resumed: false, headers } => {
+            assert_eq!((epoch.as_u64(), headers.subprotocol()), (1, Some("one")));
             assert_eq!(headers.first("x-server"), Some("here"));
         }
         event => panic!("{event:?}"),
@@ -97,8 +97,8 @@ async fn spawned_from_connect_to_close(scene: &Scene<impl Runtime>) {
     let server = echo().subprotocol("two").start();
     let (client, mut events) = scene.connect(config_with_everything(&server));
     match next(&mut events).await {
-        OwnedEvent::Online { epoch, resumed: false, subprotocol, .. } => {
-            assert_eq!((epoch.as_u64(), subprotocol.as_deref()), (1, Some("two")));
+        OwnedEvent::Online { epoch, resumed: false, headers } => {
+            assert_eq!((epoch.as_u64(), headers.subprotocol()), (1, Some("two")));
         }
         event => panic!("{event:?}"),
     }
