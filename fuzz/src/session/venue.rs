@@ -57,8 +57,8 @@ impl Protocol for Venue {
         self.rpc.authenticated(result)
     }
 
-    fn farewell(&self, id: u64, out: &mut String) -> Ack {
-        let ack = self.rpc.farewell(id, out);
+    fn farewell(&self, id: u64, context: &Context<'_>, out: &mut String) -> Ack {
+        let ack = self.rpc.farewell(id, context, out);
         if self.manner.awaits_farewell() { ack } else { Ack::None }
     }
 
