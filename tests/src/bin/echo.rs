@@ -55,7 +55,13 @@ fn run(size: Size) -> Result<(), Error> {
     let config = Config::new(&format!("ws://{}/", listener.local_addr()?))?.ping_interval(None);
     thread::spawn(move || serve(&listener));
 
-    let mut rows = [Row::of::<Tokio>(), Row::of::<Smol>(), Row::of::<AsyncStd>(), Row::of::<Blocking>()];
+    let mut rows = [
+        Row::of::<Tokio>(),
+        Row::of::<TokioThread>(),
+        Row::of::<Smol>(),
+        Row::of::<AsyncStd>(),
+        Row::of::<Blocking>(),
+    ];
     for _ in 0..size.rounds {
         for row in &mut rows {
             row.inline.push((row.run_inline)(config.clone(), size)?);
@@ -280,6 +286,8 @@ trait Inline {
 }
 
 struct Tokio;
+/// Its I/O in the thread that waits for it, as with the others: between threads, a wake may cost more than all else.
+struct TokioThread;
 struct Smol;
 struct AsyncStd;
 struct Blocking;
@@ -292,6 +300,25 @@ impl Runtime for Tokio {
     fn block_on<F: Future>(future: F) -> F::Output {
         let runtime = tokio::runtime::Runtime::new();
         runtime.expect("the system has threads and an epoll left").block_on(future)
+    }
+
+    fn driver(config: Config) -> Result<Self::Driver, ConfigError> {
+        everwire_tokio::Driver::new(config)
+    }
+
+    fn connect(config: Config) -> Result<(Client, Events), ConfigError> {
+        everwire_tokio::connect(config)
+    }
+}
+
+impl Runtime for TokioThread {
+    const NAME: &'static str = "tokio, 1 thread";
+
+    type Driver = everwire_tokio::Driver;
+
+    fn block_on<F: Future>(future: F) -> F::Output {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("the system has an epoll left").block_on(future)
     }
 
     fn driver(config: Config) -> Result<Self::Driver, ConfigError> {
