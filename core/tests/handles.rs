@@ -13,6 +13,7 @@ mod venue;
 
 use common::*;
 use desk::*;
+use everwire_core::handle::Offered;
 use everwire_core::{
     Client, CloseCode, CloseOptions, Message, OwnedEvent, Pressure, Request, RequestError, SendError, State,
     Unanswered,
@@ -97,7 +98,11 @@ fn events_move_between_tasks_and_threads() {
             let mut sender = desk.sender.take().unwrap();
             let driver = std::thread::spawn(move || {
                 for n in 0..300 {
-                    block_on(sender.send(numbered(n), || std::future::ready(())));
+                    let mut event = Some(numbered(n));
+                    block_on(std::future::poll_fn(|cx| match sender.offer(cx, &mut event, true) {
+                        Offered::Taken => Poll::Ready(()),
+                        Offered::Full | Offered::Loses => Poll::Pending,
+                    }));
                 }
             });
             let mut told = vec![];

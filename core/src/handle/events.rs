@@ -7,9 +7,9 @@ use crate::session::{OwnedEvent, SubscriptionId};
 use futures_core::Stream;
 use futures_core::stream::FusedStream;
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::iter::FusedIterator;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -225,37 +225,18 @@ pub struct EventSender {
 }
 
 impl EventSender {
-    /// Whether nobody reads any more: `send` would throw the event away.
+    /// Whether nobody reads any more: what is offered is thrown away.
     pub fn is_closed(&self) -> bool {
         self.channel.unread.load(Ordering::Relaxed)
     }
 
-    /// Puts an event in the line. It waits while there is no room for an event that must not be lost; the driver then keeps the connection going and
-    /// takes no other event. Dropping the future before it is ready drops the event.
+    /// Puts an event in the line, if that can be now. If it cannot the task is woken when it is worth to offer it again; the driver keeps the
+    /// connection going meanwhile, and takes no other event.
     ///
     /// One read may bring more than the line holds, and a user who is not slow may only have had no turn since then. So before something is lost he
-    /// is waited for, until he has taken half of what waits or `pause` is over: about a millisecond, in which other tasks of the runtime can run.
-    /// That is done once, and again when he has caught up, or has taken as much as one turn of his comes to. A user who is slow gets no more time than
-    /// that, so that what he is told stays current.
-    pub async fn send<F: Future<Output = ()>>(&mut self, event: OwnedEvent, pause: impl FnOnce() -> F) {
-        let mut event = Some(event);
-        let mut pause = pin!(async { pause().await });
-        let mut over = false;
-        poll_fn(|cx| {
-            loop {
-                match self.offer(cx, &mut event, over) {
-                    Offered::Taken => return Poll::Ready(()),
-                    Offered::Loses if pause.as_mut().poll(cx).is_ready() => over = true,
-                    Offered::Loses | Offered::Full => return Poll::Pending,
-                }
-            }
-        })
-        .await;
-    }
-
-    /// [`send`](Self::send) for a hand-written driver: takes the event if it can be put in the line now. If it cannot the task is woken when it is
-    /// worth to offer it again. `over` says that the user has had his time, so that it must not be said again that something is
-    /// [lost](Offered::Loses).
+    /// is waited for, until he has taken half of what waits or the driver says that his time is `over`: about a millisecond, in which other tasks can
+    /// run. That is done once, and again when he has caught up, or has taken as much as one turn of his comes to. A user who is slow gets no more time
+    /// than that, so that what he is told stays current.
     pub fn offer(&mut self, cx: &Context<'_>, event: &mut Option<OwnedEvent>, over: bool) -> Offered {
         let Some(kind) = event.as_ref().map(|event| self.kind(event)) else { return Offered::Taken };
         let mut state = self.channel.lock();

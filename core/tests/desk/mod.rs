@@ -5,7 +5,7 @@
 
 use crate::common::*;
 use crate::venue::{self, Venue};
-use everwire_core::handle::{EventSender, Shared};
+use everwire_core::handle::{EventSender, Offered, Shared};
 use everwire_core::{
     Client, Clock, CloseCode, CloseOptions, Config, ConnId, Disconnect, Drain, Error, Events, OnDisconnect,
     Output, OwnedEvent, Policy, Recovery, RequestOptions, Session, SessionEnd, State,
@@ -161,9 +161,9 @@ impl Desk {
     }
 
     pub fn tell(&mut self, event: OwnedEvent) {
-        let sending =
-            self.sender.as_mut().expect("nothing follows the end").send(event, || std::future::ready(()));
-        assert!(pin!(sending).poll(&mut Context::from_waker(Waker::noop())).is_ready(), "there is room");
+        let sender = self.sender.as_mut().expect("nothing follows the end");
+        let offered = sender.offer(&Context::from_waker(Waker::noop()), &mut Some(event), true);
+        assert_eq!(offered, Offered::Taken, "there is room");
     }
 
     /// Not before it is connected, and not while the test fills the buffer.

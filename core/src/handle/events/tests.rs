@@ -4,6 +4,7 @@
 use super::*;
 use crate::session::{Epoch, Overflow, Session, State as Standing, SubscribeOptions};
 use crate::{Client, Clock, Config, JsonRpc};
+use std::future::Future;
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicUsize;
 use std::task::Wake;
@@ -68,6 +69,25 @@ fn brief(event: Option<OwnedEvent>) -> String {
         Some(OwnedEvent::Overflowed { dropped, ended, .. }) => format!("lost {dropped} {ended}"),
         None => "none".to_owned(),
         Some(event) => panic!("{event:?}"),
+    }
+}
+
+/// Offers an event until it is taken, as a driver does whose timer is `pause`.
+impl EventSender {
+    async fn send<F: Future<Output = ()>>(&mut self, event: OwnedEvent, pause: impl FnOnce() -> F) {
+        let mut event = Some(event);
+        let mut pause = std::pin::pin!(async { pause().await });
+        let mut over = false;
+        poll_fn(|cx| {
+            loop {
+                match self.offer(cx, &mut event, over) {
+                    Offered::Taken => return Poll::Ready(()),
+                    Offered::Loses if pause.as_mut().poll(cx).is_ready() => over = true,
+                    Offered::Loses | Offered::Full => return Poll::Pending,
+                }
+            }
+        })
+        .await;
     }
 }
 
