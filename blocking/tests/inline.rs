@@ -4,10 +4,11 @@
 #![allow(clippy::unwrap_used)]
 
 use everwire_blocking::{
-    CloseCode, Config, Driver, Endpoint, Error, Event, Message, OwnedEvent, ProviderError, State, TimedOut,
-    Transport, connect,
+    CloseCode, CloseOptions, Config, Driver, Endpoint, Error, Event, JsonRpc, Message, OnDisconnect,
+    OwnedEvent, ProviderError, Request, RequestError, RequestOptions, State, TimedOut, Transport, connect,
 };
 use everwire_testing::MockServer;
+use everwire_testing::venue::JsonRpcVenue;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -204,4 +205,21 @@ fn a_background_thread_keeps_it_alive_and_ends_with_the_handles() {
     drop(events);
     // It is closed when nobody is left.
     server.last().unwrap().wait_end(SOON).unwrap();
+}
+
+#[test]
+fn a_script_asks_and_waits_for_the_answer() {
+    let venue = JsonRpcVenue::builder().method("public/get_time", |_| Ok(1_700_000.into())).build();
+    let server = MockServer::builder().handler(move |conn, message| venue.handle(conn, &message)).start();
+    let (client, _events) = connect(Config::new(&server.url()).unwrap().protocol(JsonRpc::new())).unwrap();
+    // It waits for the connection, which nobody has looked for.
+    let held = RequestOptions { on_disconnect: OnDisconnect::Resend, ..RequestOptions::default() };
+    assert_eq!(client.request_with(Request::new("public/get_time"), held).wait().unwrap(), "1700000");
+    assert_eq!(client.request_blocking(Request::new("public/get_time")).unwrap(), "1700000");
+    let Err(RequestError::Rpc(error)) = client.request_blocking(Request::new("public/nothing")) else {
+        panic!("there is no such method")
+    };
+    assert_eq!(error.code, -32601);
+    let end = client.shutdown_blocking(CloseOptions::new().within(SOON));
+    assert_eq!((end.error, end.unsent.count()), (None, 0));
 }

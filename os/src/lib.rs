@@ -151,6 +151,16 @@ mod tests {
         );
     }
 
+    /// Linux lets anybody do that since 5.7.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_socket_is_bound_to_an_interface() {
+        let (listener, addr) = listener();
+        let stream = connect(addr, &SocketOptions::default().interface("lo")).unwrap();
+        listener.accept().unwrap();
+        assert_eq!(SockRef::from(&stream).device().unwrap().as_deref(), Some(&b"lo"[..]));
+    }
+
     #[test]
     fn what_cannot_be_set_is_named() {
         let (_listener, addr) = listener();
