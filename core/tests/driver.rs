@@ -308,7 +308,13 @@ impl Protocol for Feed {
         Inbound::data(Some("topic"))
     }
 
-    fn request(&self, _: u64, _: &Request<'_>, _: &mut String) -> Result<(), Unsupported> {
+    fn request(
+        &self,
+        _: u64,
+        _: &Request<'_>,
+        _: &protocol::Context<'_>,
+        _: &mut String,
+    ) -> Result<(), Unsupported> {
         Err(Unsupported { reason: "there are none".to_owned() })
     }
 
@@ -316,12 +322,24 @@ impl Protocol for Feed {
         1
     }
 
-    fn subscribe(&self, _: u64, _: &[&Topic], _: &protocol::Context<'_>, _: &mut String) -> Ack {
-        Ack::None
+    fn subscribe(
+        &self,
+        _: u64,
+        _: &[&Topic],
+        _: &protocol::Context<'_>,
+        _: &mut String,
+    ) -> Result<Ack, Unsupported> {
+        Ok(Ack::None)
     }
 
-    fn unsubscribe(&self, _: u64, _: &[&Topic], _: &protocol::Context<'_>, _: &mut String) -> Ack {
-        Ack::None
+    fn unsubscribe(
+        &self,
+        _: u64,
+        _: &[&Topic],
+        _: &protocol::Context<'_>,
+        _: &mut String,
+    ) -> Result<Ack, Unsupported> {
+        Ok(Ack::None)
     }
 
     fn confirms(&self, _: &str, _: &Topic) -> bool {

@@ -265,9 +265,15 @@ impl Protocol for Counting {
         self.0.classify(text)
     }
 
-    fn request(&self, id: u64, request: &Request<'_>, out: &mut String) -> Result<(), Unsupported> {
+    fn request(
+        &self,
+        id: u64,
+        request: &Request<'_>,
+        context: &Context<'_>,
+        out: &mut String,
+    ) -> Result<(), Unsupported> {
         self.count();
-        self.0.request(id, request, out)
+        self.0.request(id, request, context, out)
     }
 
     fn topics_per_message(&self) -> usize {
@@ -275,12 +281,24 @@ impl Protocol for Counting {
         1
     }
 
-    fn subscribe(&self, id: u64, topics: &[&Topic], context: &Context<'_>, out: &mut String) -> Ack {
+    fn subscribe(
+        &self,
+        id: u64,
+        topics: &[&Topic],
+        context: &Context<'_>,
+        out: &mut String,
+    ) -> Result<Ack, Unsupported> {
         self.count();
         self.0.subscribe(id, topics, context, out)
     }
 
-    fn unsubscribe(&self, id: u64, topics: &[&Topic], context: &Context<'_>, out: &mut String) -> Ack {
+    fn unsubscribe(
+        &self,
+        id: u64,
+        topics: &[&Topic],
+        context: &Context<'_>,
+        out: &mut String,
+    ) -> Result<Ack, Unsupported> {
         self.count();
         self.0.unsubscribe(id, topics, context, out)
     }

@@ -25,7 +25,7 @@ impl Protocol for Words {
         }
     }
 
-    fn request(&self, _: u64, _: &Request<'_>, _: &mut String) -> Result<(), Unsupported> {
+    fn request(&self, _: u64, _: &Request<'_>, _: &Context<'_>, _: &mut String) -> Result<(), Unsupported> {
         Err(Unsupported { reason: "words only".into() })
     }
 
@@ -33,14 +33,26 @@ impl Protocol for Words {
         1
     }
 
-    fn subscribe(&self, _: u64, topics: &[&Topic], _: &Context<'_>, out: &mut String) -> Ack {
+    fn subscribe(
+        &self,
+        _: u64,
+        topics: &[&Topic],
+        _: &Context<'_>,
+        out: &mut String,
+    ) -> Result<Ack, Unsupported> {
         out.push_str(&format!("+{}", topics[0].name()));
-        Ack::None
+        Ok(Ack::None)
     }
 
-    fn unsubscribe(&self, _: u64, topics: &[&Topic], _: &Context<'_>, out: &mut String) -> Ack {
+    fn unsubscribe(
+        &self,
+        _: u64,
+        topics: &[&Topic],
+        _: &Context<'_>,
+        out: &mut String,
+    ) -> Result<Ack, Unsupported> {
         out.push_str(&format!("-{}", topics[0].name()));
-        Ack::None
+        Ok(Ack::None)
     }
 
     fn confirms(&self, _: &str, _: &Topic) -> bool {

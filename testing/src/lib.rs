@@ -69,6 +69,7 @@ mod shared;
 mod tls;
 mod transport;
 
+pub mod script;
 pub mod sim;
 pub mod venue;
 

@@ -1,9 +1,11 @@
 //! What an application speaks over the socket.
 
 mod jsonrpc;
+mod name;
 mod plain;
 
 pub use jsonrpc::{JsonRpc, OwnedRpcError, RpcError};
+pub use name::Name;
 pub use plain::Plain;
 
 use crate::error::Recovery;
@@ -40,10 +42,31 @@ pub trait Protocol: fmt::Debug + Send + Sync {
     }
 
     /// Writes the message that authenticates a connection to `out`: on a new one before anything else is sent on it, and again when the
-    /// session refreshes it ([`reauthenticates`](Self::reauthenticates)). An empty `out`: there is none, which is the default.
-    fn authenticate(&self, id: u64, context: &Context<'_>, out: &mut String) -> Ack {
+    /// session refreshes it ([`reauthenticates`](Self::reauthenticates)). An empty `out`: there is none, which is the default. With
+    /// [`Ack::Separate`] the outcome is an [`Inbound::Authenticated`].
+    ///
+    /// # Errors
+    /// [`Unsupported`] if it cannot be written, such as for want of a signature: the attempt fails with the reason, and another one is made.
+    fn authenticate(&self, id: u64, context: &Context<'_>, out: &mut String) -> Result<Ack, Unsupported> {
         let _ = (id, context, out);
-        Ack::None
+        Ok(Ack::None)
+    }
+
+    /// Writes the message number `step`, from 0, of those that prepare a new connection to `out`: after it was authenticated, before
+    /// subscriptions are restored, one after the other, each when the one before it was answered (or sent, with [`Ack::None`]). An empty `out`
+    /// ends them; by default there are none. A refusal ends the connection, as one of the authentication does.
+    ///
+    /// # Errors
+    /// [`Unsupported`] if it cannot be written: the attempt fails with the reason, and another one is made.
+    fn prepare(
+        &self,
+        step: u32,
+        id: u64,
+        context: &Context<'_>,
+        out: &mut String,
+    ) -> Result<Ack, Unsupported> {
+        let _ = (step, id, context, out);
+        Ok(Ack::None)
     }
 
     /// For how long an authentication holds, by the server's answer to it. The connection is authenticated again after 0.8 of that (up to a tenth
@@ -60,18 +83,29 @@ pub trait Protocol: fmt::Debug + Send + Sync {
         false
     }
 
-    /// Writes request `id` to `out`.
+    /// Writes request `id` to `out`. The context is that of the moment at which it is made: without parameters if there is no connection.
     ///
     /// # Errors
     /// [`Unsupported`] if the protocol has no requests or cannot say this one.
-    fn request(&self, id: u64, request: &Request<'_>, out: &mut String) -> Result<(), Unsupported>;
+    fn request(
+        &self,
+        id: u64,
+        request: &Request<'_>,
+        context: &Context<'_>,
+        out: &mut String,
+    ) -> Result<(), Unsupported>;
 
     /// Writes one message that makes several requests to `out`. Each is answered by itself, in any order.
     ///
     /// # Errors
     /// [`Unsupported`], which is the default.
-    fn batch(&self, requests: &[(u64, Request<'_>)], out: &mut String) -> Result<(), Unsupported> {
-        let _ = (requests, out);
+    fn batch(
+        &self,
+        requests: &[(u64, Request<'_>)],
+        context: &Context<'_>,
+        out: &mut String,
+    ) -> Result<(), Unsupported> {
+        let _ = (requests, context, out);
         Err(Unsupported { reason: "this protocol has no batches: make the requests one by one".to_owned() })
     }
 
@@ -92,14 +126,52 @@ pub trait Protocol: fmt::Debug + Send + Sync {
     /// Most topics that one [`subscribe`](Self::subscribe) or [`unsubscribe`](Self::unsubscribe) may name. At least 1.
     fn topics_per_message(&self) -> usize;
 
-    /// Writes a message that subscribes to all of `topics` to `out`, and says how its outcome is learnt.
-    fn subscribe(&self, id: u64, topics: &[&Topic], context: &Context<'_>, out: &mut String) -> Ack;
+    /// Most topics that may be subscribed to on one connection; those beyond wait until others are given up. `None`, the default: as many as
+    /// are wanted.
+    fn topics_per_connection(&self) -> Option<usize> {
+        None
+    }
 
-    /// Writes a message that ends the subscriptions to all of `topics`. An empty `out` means that nothing needs to be sent.
-    fn unsubscribe(&self, id: u64, topics: &[&Topic], context: &Context<'_>, out: &mut String) -> Ack;
+    /// Whether one message may name both topics, such as those of one channel. It must be so for any two of three if it is for the others.
+    /// Default: any may go together.
+    fn shares(&self, topic: &Topic, other: &Topic) -> bool {
+        let _ = (topic, other);
+        true
+    }
 
-    /// Whether the result of a subscribe message confirms this topic of it.
+    /// Writes a message that subscribes to all of `topics`, which [share](Self::shares) one, to `out`, and says how its outcome is learnt.
+    ///
+    /// # Errors
+    /// [`Unsupported`] if it cannot be written: the topics are rejected with the reason, and tried again as rejected ones are.
+    fn subscribe(
+        &self,
+        id: u64,
+        topics: &[&Topic],
+        context: &Context<'_>,
+        out: &mut String,
+    ) -> Result<Ack, Unsupported>;
+
+    /// Writes a message that ends the subscriptions to all of `topics`, which [share](Self::shares) one. An empty `out` means that nothing needs
+    /// to be sent.
+    ///
+    /// # Errors
+    /// [`Unsupported`] if it cannot be written: nothing is sent then.
+    fn unsubscribe(
+        &self,
+        id: u64,
+        topics: &[&Topic],
+        context: &Context<'_>,
+        out: &mut String,
+    ) -> Result<Ack, Unsupported>;
+
+    /// Whether the result of a subscribe message, or an [`Inbound::Confirmed`], confirms this topic of it.
     fn confirms(&self, result: &str, topic: &Topic) -> bool;
+
+    /// Reads an error of the server, of a request or a subscription, as [`classify`](Self::classify) gave it. Default: as JSON-RPC has them, an
+    /// object with `code`, `message` and `data`; else the text is the message.
+    fn error<'m>(&self, error: &'m str) -> RpcError<'m> {
+        RpcError::parse(error)
+    }
 
     /// Writes a heartbeat of our own to `out`, sent every `Config::heartbeat_interval`. An empty `out`: there is none, which is the default.
     /// With [`Ack::Response`] its answer is awaited.
@@ -144,6 +216,18 @@ pub trait Protocol: fmt::Debug + Send + Sync {
         let _ = topic;
         None
     }
+
+    /// Watches all text messages of a connection, for a server that numbers them through, whatever their topic. It is given no sequence,
+    /// only the text. A new one is made for each connection. What it finds missing may have been of any topic: all are told of the gap, and are
+    /// made anew. Default: there is none.
+    fn connection_tracker(&self) -> Option<Box<dyn Tracker>> {
+        None
+    }
+
+    /// How long the server lets a connection live. The session changes over to a new one ahead of that. `None`, the default: for ever.
+    fn life(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// What is known of the connection that a message is written for.
@@ -155,12 +239,20 @@ pub struct Context<'a> {
     /// What its endpoint tells the protocol, such as a token ([`Endpoint::param`](crate::Endpoint::param)). After a refresh that keeps the
     /// connection these are the fresh ones.
     pub params: &'a Params,
+    /// The result of the last authentication on this connection, as the protocol encodes it, such as for the refresh token that it holds. `None`
+    /// before the first.
+    pub authenticated: Option<&'a str>,
 }
 
 impl<'a> Context<'a> {
     /// For tests of a protocol; else it is the session that makes one.
     pub fn new(wall: SystemTime, params: &'a Params) -> Self {
-        Self { wall, params }
+        Self { wall, params, authenticated: None }
+    }
+
+    /// The connection was authenticated before, with this result.
+    pub fn authenticated(self, result: Option<&'a str>) -> Self {
+        Self { authenticated: result, ..self }
     }
 }
 
@@ -171,7 +263,7 @@ pub enum Inbound<'m> {
     /// Data for the user, of this topic if the message names one.
     Message {
         /// The topic's name as the message has it.
-        topic: Option<&'m str>,
+        topic: Option<Name<'m>>,
         /// Its place in the topic's order, if the message tells.
         sequence: Option<Sequence>,
         /// When the server sent it, since the Unix epoch, if the message tells.
@@ -189,7 +281,7 @@ pub enum Inbound<'m> {
     /// The server says of one topic that it is subscribed to, or that it will not be.
     Subscribed {
         /// The topic's name.
-        topic: &'m str,
+        topic: Name<'m>,
         /// The id of the message that asked for it, if the server repeats it.
         id: Option<u64>,
         /// The error if it will not be, as the protocol encodes it.
@@ -198,8 +290,16 @@ pub enum Inbound<'m> {
     /// The server says of one topic that it is not subscribed to any more, whether that was asked for or not.
     Unsubscribed {
         /// The topic's name.
-        topic: &'m str,
+        topic: Name<'m>,
     },
+    /// The server lists what is subscribed to: of the topics that it was asked for, those are in force that [`Protocol::confirms`] finds in
+    /// the text.
+    Confirmed(&'m str),
+    /// The server refuses what it was asked, without an id: of what is still without an answer, it is meant for the subscription that was asked for
+    /// first. If there is none, the user is told, as by a notice.
+    Refused(&'m str),
+    /// The outcome of an authentication, without an id: the result, or the error, as the protocol encodes it.
+    Authenticated(Result<&'m str, &'m str>),
     /// The server asks something of the client.
     Request {
         /// Its id, as the server wrote it.
@@ -226,8 +326,13 @@ pub enum Inbound<'m> {
 
 impl<'m> Inbound<'m> {
     /// Data for the user, with nothing known but its topic.
-    pub fn data(topic: Option<&'m str>) -> Self {
-        Self::Message { topic, sequence: None, sent: None }
+    pub fn data(topic: Option<impl Into<Name<'m>>>) -> Self {
+        Self::Message { topic: topic.map(Into::into), sequence: None, sent: None }
+    }
+
+    /// Data for the user that is of no topic.
+    pub fn other() -> Self {
+        Self::Message { topic: None, sequence: None, sent: None }
     }
 }
 
@@ -236,8 +341,9 @@ impl<'m> Inbound<'m> {
 pub enum Ack {
     /// From the response with its id.
     Response,
-    /// From an [`Inbound::Subscribed`] or [`Inbound::Unsubscribed`] for each topic of it.
-    PerTopic,
+    /// From messages of its own: an [`Inbound::Subscribed`] or [`Inbound::Unsubscribed`] for each topic, an [`Inbound::Confirmed`], an
+    /// [`Inbound::Authenticated`].
+    Separate,
     /// Not at all: sent is done.
     None,
 }
@@ -254,6 +360,8 @@ pub enum Traffic<'a> {
     Heartbeat,
     /// Authentication.
     Authenticate,
+    /// What prepares a connection ([`Protocol::prepare`]).
+    Prepare,
     /// A message that subscribes to so many topics.
     Subscribe(usize),
     /// A message that unsubscribes from so many topics.
@@ -276,6 +384,8 @@ pub enum Fault<'a> {
     Closed(u16, &'a str),
     /// It refused the authentication with this error, as the protocol encodes it.
     Authentication(&'a str),
+    /// It refused what prepares a connection ([`Protocol::prepare`]) with this error.
+    Preparation(&'a str),
     /// It refused a subscription with this error.
     Subscription(&'a str),
 }
@@ -323,12 +433,23 @@ pub struct Topic {
     name: String,
     subscribe: Option<String>,
     unsubscribe: Option<String>,
+    params: Option<String>,
 }
 
 impl Topic {
     /// A topic that the protocol knows how to subscribe to. Under [`Plain`] the name itself is the message that is sent.
     pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), subscribe: None, unsubscribe: None }
+        Self { name: name.into(), subscribe: None, unsubscribe: None, params: None }
+    }
+
+    /// What the protocol is to say of the subscription besides its name, in its own terms, such as JSON with the depth of a book.
+    pub fn with_params(self, params: impl Into<String>) -> Self {
+        Self { params: Some(params.into()), ..self }
+    }
+
+    /// What [`with_params`](Self::with_params) set.
+    pub fn params(&self) -> Option<&str> {
+        self.params.as_deref()
     }
 
     /// Sends `text` to subscribe, on each connection anew, instead of what the protocol would send. Used by [`Plain`].

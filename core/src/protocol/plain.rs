@@ -13,14 +13,25 @@ impl Protocol for Plain {
     }
 
     fn classify<'m>(&self, _: &'m str) -> Inbound<'m> {
-        Inbound::data(None)
+        Inbound::other()
     }
 
-    fn request(&self, _: u64, request: &Request<'_>, _: &mut String) -> Result<(), Unsupported> {
+    fn request(
+        &self,
+        _: u64,
+        request: &Request<'_>,
+        _: &Context<'_>,
+        _: &mut String,
+    ) -> Result<(), Unsupported> {
         Err(no_requests(&format!("request {:?}", request.method)))
     }
 
-    fn batch(&self, requests: &[(u64, Request<'_>)], _: &mut String) -> Result<(), Unsupported> {
+    fn batch(
+        &self,
+        requests: &[(u64, Request<'_>)],
+        _: &Context<'_>,
+        _: &mut String,
+    ) -> Result<(), Unsupported> {
         Err(no_requests(&format!("batch of {} requests", requests.len())))
     }
 
@@ -28,18 +39,30 @@ impl Protocol for Plain {
         1
     }
 
-    fn subscribe(&self, _: u64, topics: &[&Topic], _: &Context<'_>, out: &mut String) -> Ack {
+    fn subscribe(
+        &self,
+        _: u64,
+        topics: &[&Topic],
+        _: &Context<'_>,
+        out: &mut String,
+    ) -> Result<Ack, Unsupported> {
         for topic in topics {
             out.push_str(topic.subscribe.as_deref().unwrap_or(&topic.name));
         }
-        Ack::None
+        Ok(Ack::None)
     }
 
-    fn unsubscribe(&self, _: u64, topics: &[&Topic], _: &Context<'_>, out: &mut String) -> Ack {
+    fn unsubscribe(
+        &self,
+        _: u64,
+        topics: &[&Topic],
+        _: &Context<'_>,
+        out: &mut String,
+    ) -> Result<Ack, Unsupported> {
         for topic in topics {
             out.push_str(topic.unsubscribe.as_deref().unwrap_or_default());
         }
-        Ack::None
+        Ok(Ack::None)
     }
 
     fn confirms(&self, _: &str, _: &Topic) -> bool {
@@ -68,10 +91,10 @@ mod tests {
         ];
         for (topic, subscribe, unsubscribe) in topics {
             let mut out = String::new();
-            assert_eq!(Plain.subscribe(1, &[&topic], &context, &mut out), Ack::None);
+            assert_eq!(Plain.subscribe(1, &[&topic], &context, &mut out), Ok(Ack::None));
             assert_eq!(out, subscribe);
             out.clear();
-            assert_eq!(Plain.unsubscribe(1, &[&topic], &context, &mut out), Ack::None);
+            assert_eq!(Plain.unsubscribe(1, &[&topic], &context, &mut out), Ok(Ack::None));
             assert_eq!(out, unsubscribe);
             assert!(Plain.confirms("", &topic));
         }
@@ -81,17 +104,19 @@ mod tests {
     #[test]
     fn nothing_is_read_and_nothing_is_asked() {
         assert!(!Plain.inspects());
-        assert_eq!(Plain.classify(r#"{"id":1,"result":1}"#), Inbound::data(None));
+        assert_eq!(Plain.classify(r#"{"id":1,"result":1}"#), Inbound::other());
         let mut out = String::new();
         let request = Request::new("m");
-        for refused in [Plain.request(1, &request, &mut out), Plain.batch(&[(1, request)], &mut out)] {
+        let params = crate::Params::default();
+        let context = Context::new(std::time::SystemTime::UNIX_EPOCH, &params);
+        for refused in
+            [Plain.request(1, &request, &context, &mut out), Plain.batch(&[(1, request)], &context, &mut out)]
+        {
             assert!(refused.unwrap_err().reason.contains("such as JsonRpc"));
         }
         assert!(Plain.respond("1", Ok("1"), &mut out).is_err());
-        let params = crate::Params::default();
-        let context = Context::new(std::time::SystemTime::UNIX_EPOCH, &params);
         assert_eq!(Plain.heartbeat(1, &context, &mut out), Ack::None);
-        assert_eq!(Plain.authenticate(1, &context, &mut out), Ack::None);
+        assert_eq!(Plain.authenticate(1, &context, &mut out), Ok(Ack::None));
         assert!(!Plain.greets() && !Plain.reauthenticates());
         assert_eq!(Plain.authenticated(""), None);
         assert_eq!(out, "");

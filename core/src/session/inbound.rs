@@ -111,11 +111,11 @@ impl Session {
                 if let Some(sent) = sent {
                     self.timings.received(sent, self.clock.wall(now));
                 }
-                match topic.and_then(|name| self.subscriptions.named(name)) {
+                let Some(name) = topic else { return plain };
+                let name = name.whole(&mut self.name);
+                match self.subscriptions.named(name) {
                     Some(id) => self.topic_message(id, index, at, sequence, now),
-                    None if topic.is_some_and(|name| self.subscriptions.leaving.is_muted(name)) => {
-                        Announced::Nothing
-                    }
+                    None if self.subscriptions.leaving.is_muted(name) => Announced::Nothing,
                     None => plain,
                 }
             }
@@ -151,6 +151,7 @@ impl Session {
             }
             protocol::Inbound::Batch => plain,
             protocol::Inbound::Subscribed { topic, id, result } => {
+                let topic = topic.whole(&mut self.name);
                 let owed = id.is_none() && !self.subscriptions.leaving.take_owed(topic);
                 let error = result.err().map(str::to_owned);
                 if let Some(topic) = self.subscriptions.named(topic).filter(|_| !owed) {
@@ -159,6 +160,7 @@ impl Session {
                 Announced::Nothing
             }
             protocol::Inbound::Unsubscribed { topic } => {
+                let topic = topic.whole(&mut self.name);
                 let (asked, known) =
                     (self.subscriptions.leaving.ended(topic), self.subscriptions.named(topic));
                 if let Some(id) = known.filter(|_| !asked) {
@@ -166,6 +168,9 @@ impl Session {
                 }
                 Announced::Nothing
             }
+            protocol::Inbound::Confirmed(_)
+            | protocol::Inbound::Refused(_)
+            | protocol::Inbound::Authenticated(_) => Announced::Nothing,
             protocol::Inbound::Request { id, method, params } => Announced::Request {
                 link: index,
                 id: place(id),

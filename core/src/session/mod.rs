@@ -200,6 +200,8 @@ pub struct Session {
     batch: Option<Batch>,
     /// Scratch for encoding protocol messages.
     text: String,
+    /// Topics' names are put together in it.
+    name: String,
     /// Whether the protocol wants to see inbound text.
     inspects: bool,
     /// The user wants it to end.
@@ -336,6 +338,7 @@ impl Session {
             quiet: Quiet::default(),
             batch: None,
             text: String::new(),
+            name: String::new(),
             closing: false,
             ending: None,
             end: None,

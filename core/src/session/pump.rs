@@ -202,7 +202,10 @@ impl Session {
             id = if taken { self.requests.next_id() } else { id };
             self.text.clear();
             let context = Context::new(self.clock.wall(now), &self.links[index].terms.params);
-            ack = self.config.protocol.authenticate(id, &context, &mut self.text);
+            ack = match self.config.protocol.authenticate(id, &context, &mut self.text) {
+                Ok(ack) => ack,
+                Err(unsaid) => return self.cannot_authenticate(&unsaid, now),
+            };
         }
         self.send_text(index, id, ack, What::Authenticate, now);
         if ack == Ack::None {
@@ -219,8 +222,16 @@ impl Session {
         let id = self.requests.next_id();
         self.text.clear();
         let context = Context::new(self.clock.wall(now), &self.links[index].terms.params);
-        let ack = self.config.protocol.subscribe(id, &topics, &context, &mut self.text);
+        let written = self.config.protocol.subscribe(id, &topics, &context, &mut self.text);
         self.subscriptions.asked(&ids, id, now);
+        let ack = match written {
+            Ok(ack) => ack,
+            Err(unsaid) => {
+                self.rejected(&ids, &unsaid.reason, None, now);
+                self.check_restored(now);
+                return Ok(());
+            }
+        };
         self.send_text(index, id, ack, What::Subscribe { topics: ids.clone() }, now);
         if ack == Ack::None {
             self.confirmed(&ids, now);
@@ -297,7 +308,10 @@ impl Session {
         let mut text = std::mem::take(&mut self.text);
         text.clear();
         let context = Context::new(self.clock.wall(now), &self.links[index].terms.params);
-        let ack = self.config.protocol.unsubscribe(id, &topics, &context, &mut text);
+        let ack = self.config.protocol.unsubscribe(id, &topics, &context, &mut text).unwrap_or_else(|_| {
+            text.clear();
+            Ack::None
+        });
         Ending { topics: ids.to_vec(), id, text, ack }
     }
 
@@ -382,7 +396,7 @@ impl Session {
             self.requests.insert(id, what, deadline, OnDisconnect::Fail, None);
             self.requests.sent(id, sent, now);
         }
-        if ack == Ack::PerTopic {
+        if ack == Ack::Separate {
             self.requests.set_per_topic(id);
         }
     }

@@ -261,7 +261,10 @@ impl Session {
         let id = self.requests.next_id();
         let mut text = String::new();
         let context = Context::new(self.clock.wall(now), &self.links[index].terms.params);
-        let ack = self.config.protocol.authenticate(id, &context, &mut text);
+        let ack = match self.config.protocol.authenticate(id, &context, &mut text) {
+            Ok(ack) => ack,
+            Err(unsaid) => return self.cannot_authenticate(&unsaid, now),
+        };
         if text.is_empty() {
             return;
         }

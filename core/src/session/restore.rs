@@ -9,7 +9,7 @@ use super::status::State;
 use super::topic::SubscriptionState;
 use super::{Epoch, Mutant, RequestId, Session, SubscriptionId};
 use crate::error::{Error, Notice, Recovery, Refusal, Timeout};
-use crate::protocol::{Context, Fault, RpcError};
+use crate::protocol::{Context, Fault, RpcError, Unsupported};
 use crate::ws::Kind;
 use crate::ws::deflate::{Deflater, Inflater};
 use crate::ws::handshake::Upgraded;
@@ -48,13 +48,22 @@ impl Session {
         let id = self.requests.next_id();
         let mut text = String::new();
         let context = Context::new(self.clock.wall(now), &self.links[index].terms.params);
-        let ack = self.config.protocol.authenticate(id, &context, &mut text);
+        let ack = match self.config.protocol.authenticate(id, &context, &mut text) {
+            Ok(ack) => ack,
+            Err(unsaid) => return self.cannot_authenticate(&unsaid, now),
+        };
         if text.is_empty() {
             return self.begin_restore(why, now);
         }
         self.history.set(State::Authenticating, why, now);
         self.outbox.authenticate = Some(Authentication { id, text, ack, written: now });
         self.pump(now);
+    }
+
+    /// The protocol has no authentication for this connection, which is of no use without.
+    pub(super) fn cannot_authenticate(&mut self, unsaid: &Unsupported, now: Instant) {
+        let Some(index) = self.current else { return };
+        self.failed(index, Error::Authentication(Refusal::new(&unsaid.reason, None)), now);
     }
 
     pub(super) fn begin_restore(&mut self, why: &str, now: Instant) {

@@ -1,6 +1,7 @@
 //! The user's side of the session: what he wants.
 
 use super::Session;
+use super::config::Params;
 use super::event::{Epoch, RequestId, SendId, SubscriptionId, Unanswered};
 use super::outbox::{Lane, Waits};
 use super::overflow::Overflow;
@@ -9,7 +10,7 @@ use super::status::State;
 use super::subscriptions::Subscription;
 use super::topic::SubscribeOptions;
 use crate::message::Message;
-use crate::protocol::{OwnedRpcError, Request, Topic, Unsupported};
+use crate::protocol::{Context, OwnedRpcError, Request, Topic, Unsupported};
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -237,7 +238,9 @@ impl Session {
         };
         let mut text = std::mem::take(&mut self.text);
         text.clear();
-        let written = self.config.protocol.request(id, &request, &mut text).map_err(SendError::Unsupported);
+        let context = self.context(now);
+        let written =
+            self.config.protocol.request(id, &request, &context, &mut text).map_err(SendError::Unsupported);
         let mut taken =
             written.and_then(|()| online.map_or(Ok(()), |index| self.check_queue(index, text.len())));
         if taken.is_ok() {
@@ -261,6 +264,12 @@ impl Session {
         taken.map(|()| RequestId(id))
     }
 
+    /// What is known of the connection, if there is one, for what is written now.
+    fn context(&self, now: Instant) -> Context<'_> {
+        let params = self.current.map_or(Params::NONE, |index| &self.links[index].terms.params);
+        Context::new(self.clock.wall(now), params)
+    }
+
     /// Makes several requests in one message, such as a JSON-RPC 2.0 batch (specification section 6). Each is settled by itself, as if it had been made
     /// alone; [`RequestOptions::id`] does not apply. One that has to be sent again is sent alone.
     ///
@@ -277,15 +286,16 @@ impl Session {
             requests.iter().map(|request| (self.requests.next_id(), *request)).collect();
         let protocol = self.config.protocol.clone();
         let mut batch = String::new();
-        protocol.batch(&numbered, &mut batch).map_err(SendError::Unsupported)?;
-        if let Some(index) = online {
-            self.check_queue(index, batch.len())?;
-        }
+        let context = self.context(now);
+        protocol.batch(&numbered, &context, &mut batch).map_err(SendError::Unsupported)?;
         let mut texts = Vec::with_capacity(numbered.len());
         for (id, request) in &numbered {
             let mut text = String::new();
-            protocol.request(*id, request, &mut text).map_err(SendError::Unsupported)?;
+            protocol.request(*id, request, &context, &mut text).map_err(SendError::Unsupported)?;
             texts.push(text);
+        }
+        if let Some(index) = online {
+            self.check_queue(index, batch.len())?;
         }
         for ((id, request), text) in numbered.iter().zip(&texts) {
             self.insert_request(*id, request.method, text, &options, now);

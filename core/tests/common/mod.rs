@@ -406,18 +406,24 @@ impl Protocol for Lines {
                 };
                 Inbound::Notice { text: rest, recovery }
             }
-            _ => Inbound::data(None),
+            _ => Inbound::other(),
         }
     }
 
-    fn authenticate(&self, id: u64, _: &Context<'_>, out: &mut String) -> Ack {
+    fn authenticate(&self, id: u64, _: &Context<'_>, out: &mut String) -> Result<Ack, Unsupported> {
         if self.auth {
             *out = format!("auth {id}");
         }
-        Ack::Response
+        Ok(Ack::Response)
     }
 
-    fn request(&self, id: u64, request: &Request<'_>, out: &mut String) -> Result<(), Unsupported> {
+    fn request(
+        &self,
+        id: u64,
+        request: &Request<'_>,
+        _: &Context<'_>,
+        out: &mut String,
+    ) -> Result<(), Unsupported> {
         *out = format!("ask {id} {}", request.method);
         Ok(())
     }
@@ -426,15 +432,27 @@ impl Protocol for Lines {
         10
     }
 
-    fn subscribe(&self, id: u64, topics: &[&Topic], _: &Context<'_>, out: &mut String) -> Ack {
+    fn subscribe(
+        &self,
+        id: u64,
+        topics: &[&Topic],
+        _: &Context<'_>,
+        out: &mut String,
+    ) -> Result<Ack, Unsupported> {
         *out = format!("sub {id} {}", topics.iter().map(|topic| topic.name()).collect::<Vec<_>>().join(","));
-        Ack::Response
+        Ok(Ack::Response)
     }
 
-    fn unsubscribe(&self, id: u64, topics: &[&Topic], _: &Context<'_>, out: &mut String) -> Ack {
+    fn unsubscribe(
+        &self,
+        id: u64,
+        topics: &[&Topic],
+        _: &Context<'_>,
+        out: &mut String,
+    ) -> Result<Ack, Unsupported> {
         *out =
             format!("unsub {id} {}", topics.iter().map(|topic| topic.name()).collect::<Vec<_>>().join(","));
-        Ack::Response
+        Ok(Ack::Response)
     }
 
     fn confirms(&self, _: &str, _: &Topic) -> bool {

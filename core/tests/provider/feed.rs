@@ -46,14 +46,14 @@ impl Protocol for Feed {
             }
             ("ok", Some(id)) => Inbound::Response { id, result: Ok(rest) },
             ("no", Some(id)) => Inbound::Response { id, result: Err(rest) },
-            _ => Inbound::data(None),
+            _ => Inbound::other(),
         }
     }
     fn greets(&self) -> bool {
         self.greets
     }
-    fn authenticate(&self, id: u64, context: &Context<'_>, out: &mut String) -> Ack {
-        if self.auth { Self::say("auth", id, context, "", out) } else { Ack::None }
+    fn authenticate(&self, id: u64, context: &Context<'_>, out: &mut String) -> Result<Ack, Unsupported> {
+        Ok(if self.auth { Self::say("auth", id, context, "", out) } else { Ack::None })
     }
     fn authenticated(&self, result: &str) -> Option<Duration> {
         result.parse().ok().map(secs)
@@ -61,18 +61,36 @@ impl Protocol for Feed {
     fn reauthenticates(&self) -> bool {
         self.again
     }
-    fn request(&self, id: u64, request: &Request<'_>, out: &mut String) -> Result<(), Unsupported> {
+    fn request(
+        &self,
+        id: u64,
+        request: &Request<'_>,
+        _: &Context<'_>,
+        out: &mut String,
+    ) -> Result<(), Unsupported> {
         *out = format!("ask {id} {}", request.method);
         Ok(())
     }
     fn topics_per_message(&self) -> usize {
         10
     }
-    fn subscribe(&self, id: u64, topics: &[&Topic], context: &Context<'_>, out: &mut String) -> Ack {
-        Self::say("sub", id, context, &names(topics), out)
+    fn subscribe(
+        &self,
+        id: u64,
+        topics: &[&Topic],
+        context: &Context<'_>,
+        out: &mut String,
+    ) -> Result<Ack, Unsupported> {
+        Ok(Self::say("sub", id, context, &names(topics), out))
     }
-    fn unsubscribe(&self, id: u64, topics: &[&Topic], context: &Context<'_>, out: &mut String) -> Ack {
-        Self::say("unsub", id, context, &names(topics), out)
+    fn unsubscribe(
+        &self,
+        id: u64,
+        topics: &[&Topic],
+        context: &Context<'_>,
+        out: &mut String,
+    ) -> Result<Ack, Unsupported> {
+        Ok(Self::say("unsub", id, context, &names(topics), out))
     }
     fn confirms(&self, _: &str, _: &Topic) -> bool {
         true

@@ -72,23 +72,34 @@ impl Protocol for Venue {
         match text.split_once(' ') {
             Some(("ok", id)) => Inbound::Response { id: id.parse().unwrap(), result: Ok(id) },
             _ if text == "hb" => Inbound::Heartbeat,
-            _ => Inbound::data(None),
+            _ => Inbound::other(),
         }
     }
 
-    fn authenticate(&self, id: u64, _: &Context<'_>, out: &mut String) -> Ack {
+    fn authenticate(&self, id: u64, _: &Context<'_>, out: &mut String) -> Result<Ack, Unsupported> {
         if self.authenticated {
             write!(out, "auth {id}").unwrap();
         }
-        Ack::Response
+        Ok(Ack::Response)
     }
 
-    fn request(&self, id: u64, request: &Request<'_>, out: &mut String) -> Result<(), Unsupported> {
+    fn request(
+        &self,
+        id: u64,
+        request: &Request<'_>,
+        _: &Context<'_>,
+        out: &mut String,
+    ) -> Result<(), Unsupported> {
         write!(out, "req {id} {}", request.method).unwrap();
         Ok(())
     }
 
-    fn batch(&self, requests: &[(u64, Request<'_>)], out: &mut String) -> Result<(), Unsupported> {
+    fn batch(
+        &self,
+        requests: &[(u64, Request<'_>)],
+        _: &Context<'_>,
+        out: &mut String,
+    ) -> Result<(), Unsupported> {
         out.push_str("batch");
         requests.iter().for_each(|(id, _)| write!(out, " {id}").unwrap());
         Ok(())
@@ -108,15 +119,27 @@ impl Protocol for Venue {
         self.batch
     }
 
-    fn subscribe(&self, id: u64, topics: &[&Topic], _: &Context<'_>, out: &mut String) -> Ack {
+    fn subscribe(
+        &self,
+        id: u64,
+        topics: &[&Topic],
+        _: &Context<'_>,
+        out: &mut String,
+    ) -> Result<Ack, Unsupported> {
         write!(out, "sub {id} {}", names(topics)).unwrap();
-        Ack::Response
+        Ok(Ack::Response)
     }
 
-    fn unsubscribe(&self, id: u64, topics: &[&Topic], _: &Context<'_>, out: &mut String) -> Ack {
+    fn unsubscribe(
+        &self,
+        id: u64,
+        topics: &[&Topic],
+        _: &Context<'_>,
+        out: &mut String,
+    ) -> Result<Ack, Unsupported> {
         self.endings.fetch_add(1, Ordering::Relaxed);
         write!(out, "unsub {id} {}", names(topics)).unwrap();
-        Ack::Response
+        Ok(Ack::Response)
     }
 
     fn confirms(&self, _: &str, _: &Topic) -> bool {

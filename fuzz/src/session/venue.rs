@@ -66,16 +66,16 @@ impl Protocol for Venue {
         self.rpc.item(text, cursor)
     }
 
-    fn authenticate(&self, id: u64, context: &Context<'_>, out: &mut String) -> Ack {
+    fn authenticate(&self, id: u64, context: &Context<'_>, out: &mut String) -> Result<Ack, Unsupported> {
         self.rpc.authenticate(id, context, out)
     }
 
-    fn request(&self, id: u64, request: &Request<'_>, out: &mut String) -> Result<(), Unsupported> {
-        self.rpc.request(id, request, out)
+    fn request(&self, id: u64, request: &Request<'_>, context: &Context<'_>, out: &mut String) -> Result<(), Unsupported> {
+        self.rpc.request(id, request, context, out)
     }
 
-    fn batch(&self, requests: &[(u64, Request<'_>)], out: &mut String) -> Result<(), Unsupported> {
-        self.rpc.batch(requests, out)
+    fn batch(&self, requests: &[(u64, Request<'_>)], context: &Context<'_>, out: &mut String) -> Result<(), Unsupported> {
+        self.rpc.batch(requests, context, out)
     }
 
     fn respond(
@@ -91,14 +91,14 @@ impl Protocol for Venue {
         self.rpc.topics_per_message()
     }
 
-    fn subscribe(&self, id: u64, topics: &[&Topic], context: &Context<'_>, out: &mut String) -> Ack {
-        let ack = self.rpc.subscribe(id, topics, context, out);
-        self.ack(ack)
+    fn subscribe(&self, id: u64, topics: &[&Topic], context: &Context<'_>, out: &mut String) -> Result<Ack, Unsupported> {
+        let ack = self.rpc.subscribe(id, topics, context, out)?;
+        Ok(self.ack(ack))
     }
 
-    fn unsubscribe(&self, id: u64, topics: &[&Topic], context: &Context<'_>, out: &mut String) -> Ack {
-        let ack = self.rpc.unsubscribe(id, topics, context, out);
-        self.ack(ack)
+    fn unsubscribe(&self, id: u64, topics: &[&Topic], context: &Context<'_>, out: &mut String) -> Result<Ack, Unsupported> {
+        let ack = self.rpc.unsubscribe(id, topics, context, out)?;
+        Ok(self.ack(ack))
     }
 
     fn confirms(&self, result: &str, topic: &Topic) -> bool {

@@ -38,7 +38,7 @@ impl Protocol for Kucoin {
             topic: Option<&'m str>,
         }
         let Ok(Envelope { r#type: kind, id, topic }) = serde_json::from_str(text) else {
-            return Inbound::data(None);
+            return Inbound::other();
         };
         match (kind, id.and_then(|id| id.parse().ok())) {
             ("welcome", _) => Inbound::Greeting,
@@ -54,21 +54,27 @@ impl Protocol for Kucoin {
         *out = json!({ "id": id.to_string(), "type": "ping" }).to_string();
         Ack::Response
     }
-    fn request(&self, _: u64, _: &Request<'_>, _: &mut String) -> Result<(), Unsupported> {
+    fn request(&self, _: u64, _: &Request<'_>, _: &Context<'_>, _: &mut String) -> Result<(), Unsupported> {
         Err(Unsupported { reason: "KuCoin has no requests over WebSocket".to_owned() })
     }
     fn topics_per_message(&self) -> usize {
         1
     }
-    fn subscribe(&self, id: u64, topics: &[&Topic], context: &Context<'_>, out: &mut String) -> Ack {
+    fn subscribe(
+        &self,
+        id: u64,
+        topics: &[&Topic],
+        context: &Context<'_>,
+        out: &mut String,
+    ) -> Result<Ack, Unsupported> {
         assert!(context.params.get("connectId").is_some());
         let topic = topics[0].name();
         *out = json!({ "id": id.to_string(), "type": "subscribe", "topic": topic, "response": true })
             .to_string();
-        Ack::Response
+        Ok(Ack::Response)
     }
-    fn unsubscribe(&self, _: u64, _: &[&Topic], _: &Context<'_>, _: &mut String) -> Ack {
-        Ack::None
+    fn unsubscribe(&self, _: u64, _: &[&Topic], _: &Context<'_>, _: &mut String) -> Result<Ack, Unsupported> {
+        Ok(Ack::None)
     }
     fn confirms(&self, _: &str, _: &Topic) -> bool {
         true

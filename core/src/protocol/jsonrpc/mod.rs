@@ -260,7 +260,7 @@ impl JsonRpc {
     }
 
     fn outcome(&self) -> Ack {
-        if self.acks.is_some() { Ack::PerTopic } else { Ack::Response }
+        if self.acks.is_some() { Ack::Separate } else { Ack::Response }
     }
 
     fn notification<'m>(&self, text: &'m str, envelope: &Envelope<'m>) -> Inbound<'m> {
@@ -281,10 +281,10 @@ impl JsonRpc {
                 return outcome;
             }
         }
-        let Some(topic) = topic else { return Inbound::data(None) };
+        let Some(topic) = topic else { return Inbound::other() };
         let params = params.unwrap_or_default();
         Inbound::Message {
-            topic: Some(topic),
+            topic: Some(topic.into()),
             sequence: self.sequence.as_ref().and_then(|extract| extract(topic, params)),
             sent: self.sent.as_ref().and_then(|extract| extract(topic, params)),
         }
@@ -293,7 +293,7 @@ impl JsonRpc {
 
 impl Protocol for JsonRpc {
     fn classify<'m>(&self, text: &'m str) -> Inbound<'m> {
-        let nothing = Inbound::data(None);
+        let nothing = Inbound::other();
         if envelope::trim(text).starts_with('[') {
             return if envelope::is_batch(text) { Inbound::Batch } else { nothing };
         }
@@ -315,10 +315,10 @@ impl Protocol for JsonRpc {
         envelope::next_item(text, cursor)
     }
 
-    fn authenticate(&self, id: u64, context: &Context<'_>, out: &mut String) -> Ack {
-        let Some(Authentication { method, params }) = &self.authentication else { return Ack::None };
+    fn authenticate(&self, id: u64, context: &Context<'_>, out: &mut String) -> Result<Ack, Unsupported> {
+        let Some(Authentication { method, params }) = &self.authentication else { return Ok(Ack::None) };
         write::call(id, method, write::structured(method, &params(context)).ok(), out);
-        Ack::Response
+        Ok(Ack::Response)
     }
 
     fn authenticated(&self, result: &str) -> Option<Duration> {
@@ -329,11 +329,22 @@ impl Protocol for JsonRpc {
         self.reauthenticates
     }
 
-    fn request(&self, id: u64, request: &Request<'_>, out: &mut String) -> Result<(), Unsupported> {
+    fn request(
+        &self,
+        id: u64,
+        request: &Request<'_>,
+        _: &Context<'_>,
+        out: &mut String,
+    ) -> Result<(), Unsupported> {
         write::request(id, request, out)
     }
 
-    fn batch(&self, requests: &[(u64, Request<'_>)], out: &mut String) -> Result<(), Unsupported> {
+    fn batch(
+        &self,
+        requests: &[(u64, Request<'_>)],
+        _: &Context<'_>,
+        out: &mut String,
+    ) -> Result<(), Unsupported> {
         if requests.is_empty() {
             let reason = "a batch of no requests: JSON-RPC has no answer to it, make at least one";
             return Err(Unsupported { reason: reason.to_owned() });
@@ -363,14 +374,26 @@ impl Protocol for JsonRpc {
         self.batch
     }
 
-    fn subscribe(&self, id: u64, topics: &[&Topic], _: &Context<'_>, out: &mut String) -> Ack {
+    fn subscribe(
+        &self,
+        id: u64,
+        topics: &[&Topic],
+        _: &Context<'_>,
+        out: &mut String,
+    ) -> Result<Ack, Unsupported> {
         write::channels(id, &self.subscribe, topics.iter().map(|topic| topic.name()), out);
-        self.outcome()
+        Ok(self.outcome())
     }
 
-    fn unsubscribe(&self, id: u64, topics: &[&Topic], _: &Context<'_>, out: &mut String) -> Ack {
+    fn unsubscribe(
+        &self,
+        id: u64,
+        topics: &[&Topic],
+        _: &Context<'_>,
+        out: &mut String,
+    ) -> Result<Ack, Unsupported> {
         write::channels(id, &self.unsubscribe, topics.iter().map(|topic| topic.name()), out);
-        self.outcome()
+        Ok(self.outcome())
     }
 
     fn confirms(&self, result: &str, topic: &Topic) -> bool {
@@ -404,7 +427,9 @@ impl Protocol for JsonRpc {
     fn recovery(&self, fault: Fault<'_>) -> Option<Recovery> {
         let recovery = self.recovery.as_ref()?;
         let error = match fault {
-            Fault::Authentication(error) | Fault::Subscription(error) => Some(RpcError::parse(error)),
+            Fault::Authentication(error) | Fault::Preparation(error) | Fault::Subscription(error) => {
+                Some(RpcError::parse(error))
+            }
             Fault::Closed(..) => None,
         };
         recovery(fault, error.as_ref())
@@ -440,11 +465,15 @@ struct Acks {
 impl Acks {
     fn outcome<'m>(&self, text: &'m str, method: &str, topic: &'m str) -> Option<Inbound<'m>> {
         if method == self.subscribed {
-            Some(Inbound::Subscribed { topic, id: None, result: Ok(()) })
+            Some(Inbound::Subscribed { topic: topic.into(), id: None, result: Ok(()) })
         } else if method == self.unsubscribed {
-            Some(Inbound::Unsubscribed { topic })
+            Some(Inbound::Unsubscribed { topic: topic.into() })
         } else if method == self.refused {
-            Some(Inbound::Subscribed { topic, id: None, result: Err(Envelope::with_params(text)?.params?) })
+            Some(Inbound::Subscribed {
+                topic: topic.into(),
+                id: None,
+                result: Err(Envelope::with_params(text)?.params?),
+            })
         } else {
             None
         }

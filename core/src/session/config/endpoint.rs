@@ -85,6 +85,8 @@ pub enum AtExpiry {
 pub struct Params(Vec<(String, String)>);
 
 impl Params {
+    /// None at all.
+    pub(crate) const NONE: &Self = &Self(Vec::new());
     /// Most pairs.
     pub const MAX: usize = 64;
     /// Most bytes of all names and values together.

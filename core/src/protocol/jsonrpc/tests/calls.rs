@@ -16,13 +16,13 @@ fn subscribes_by_channel_name() {
     let mut out = String::new();
     assert_eq!(
         rpc.subscribe(3, &[&Topic::new("a\nb"), &Topic::new("c")], &context(&Params::default()), &mut out),
-        Ack::Response
+        Ok(Ack::Response)
     );
     assert_eq!(out, r#"{"jsonrpc":"2.0","id":3,"method":"public/\"sub","params":{"channels":["a\nb","c"]}}"#);
     out.clear();
     assert_eq!(
         rpc.unsubscribe(4, &[&Topic::new("c")], &context(&Params::default()), &mut out),
-        Ack::Response
+        Ok(Ack::Response)
     );
     assert_eq!(out, r#"{"jsonrpc":"2.0","id":4,"method":"public/unsubscribe","params":{"channels":["c"]}}"#);
     assert_eq!(Protocol::topics_per_message(&rpc.topics_per_message(0)), 1);
@@ -54,15 +54,17 @@ fn batches_are_arrays_of_requests() {
     let rpc = JsonRpc::new();
     let mut out = "before".to_owned();
     let requests = [(1, Request::new("a").params("[1]")), (2, Request::new("b"))];
-    rpc.batch(&requests, &mut out).unwrap();
+    rpc.batch(&requests, &context(&Params::default()), &mut out).unwrap();
     assert_eq!(
         out,
         r#"before[{"jsonrpc":"2.0","id":1,"method":"a","params":[1]},{"jsonrpc":"2.0","id":2,"method":"b"}]"#
     );
     let whole = out.clone();
     let bad = [requests[0], (2, Request::new("b").params("2"))];
-    assert!(rpc.batch(&bad, &mut out).unwrap_err().reason.contains("\"b\""));
-    assert!(rpc.batch(&[], &mut out).unwrap_err().reason.contains("no requests"));
+    assert!(rpc.batch(&bad, &context(&Params::default()), &mut out).unwrap_err().reason.contains("\"b\""));
+    assert!(
+        rpc.batch(&[], &context(&Params::default()), &mut out).unwrap_err().reason.contains("no requests")
+    );
     assert_eq!(out, whole);
 }
 
@@ -90,7 +92,7 @@ fn authentication_is_made_anew_and_kept_secret() {
     });
     for nonce in 0..2 {
         let mut out = String::new();
-        assert_eq!(Protocol::authenticate(&rpc.clone(), 8, &context(&params), &mut out), Ack::Response);
+        assert_eq!(Protocol::authenticate(&rpc.clone(), 8, &context(&params), &mut out), Ok(Ack::Response));
         let want = format!(
             r#""method":"public/auth","params":{{"key":"hunter2","token":"t1","at":5,"nonce":{nonce}}}}}"#
         );
@@ -102,11 +104,11 @@ fn authentication_is_made_anew_and_kept_secret() {
     for bad in ["", "token", "{", "1"] {
         let rpc = JsonRpc::new().authenticate("auth", move |_| bad.to_owned());
         let mut out = String::new();
-        assert_eq!(Protocol::authenticate(&rpc, 8, &context(&params), &mut out), Ack::Response);
+        assert_eq!(Protocol::authenticate(&rpc, 8, &context(&params), &mut out), Ok(Ack::Response));
         assert_eq!(out, r#"{"jsonrpc":"2.0","id":8,"method":"auth"}"#, "{bad}");
     }
     let mut out = String::new();
-    assert_eq!(Protocol::authenticate(&JsonRpc::new(), 8, &context(&params), &mut out), Ack::None);
+    assert_eq!(Protocol::authenticate(&JsonRpc::new(), 8, &context(&params), &mut out), Ok(Ack::None));
     assert_eq!(out, "");
 }
 
@@ -148,8 +150,8 @@ fn notices() {
     let going = r#"{"method":"status","params":{"is":"down"}}"#;
     assert_eq!(rpc.classify(going), notice(r#"{"is":"down"}"#, Some(Recovery::Reconnect)));
     assert_eq!(rpc.classify(r#"{"method":"status"}"#), notice("", None));
-    assert_eq!(rpc.classify(r#"{"method":"other","params":{"is":"down"}}"#), Inbound::data(None));
-    assert_eq!(JsonRpc::new().classify(going), Inbound::data(None));
+    assert_eq!(rpc.classify(r#"{"method":"other","params":{"is":"down"}}"#), Inbound::other());
+    assert_eq!(JsonRpc::new().classify(going), Inbound::other());
 }
 
 #[test]
@@ -194,18 +196,24 @@ fn heartbeats_of_the_server() {
 fn outcomes_may_come_by_notification() {
     let rpc = JsonRpc::new().acks("subscribed", "unsubscribed", "refused");
     let mut out = String::new();
-    assert_eq!(rpc.subscribe(1, &[&Topic::new("a")], &context(&Params::default()), &mut out), Ack::PerTopic);
+    assert_eq!(
+        rpc.subscribe(1, &[&Topic::new("a")], &context(&Params::default()), &mut out),
+        Ok(Ack::Separate)
+    );
     assert_eq!(
         rpc.unsubscribe(1, &[&Topic::new("a")], &context(&Params::default()), &mut out),
-        Ack::PerTopic
+        Ok(Ack::Separate)
     );
-    let subscribed = |result| Inbound::Subscribed { topic: "a", id: None, result };
+    let subscribed = |result| Inbound::Subscribed { topic: "a".into(), id: None, result };
     let error = r#"{"channel":"a","code":5,"message":"no"}"#;
     check(
         &rpc,
         &[
             (r#"{"method":"subscribed","params":{"channel":"a"}}"#, subscribed(Ok(()))),
-            (r#"{"method":"unsubscribed","params":{"channel":"a"}}"#, Inbound::Unsubscribed { topic: "a" }),
+            (
+                r#"{"method":"unsubscribed","params":{"channel":"a"}}"#,
+                Inbound::Unsubscribed { topic: "a".into() },
+            ),
             (&format!(r#"{{"method":"refused","params":{error}}}"#), subscribed(Err(error))),
             (r#"{"method":"subscribed","params":{}}"#, NOTHING),
             (r#"{"method":"other","params":{"channel":"a"}}"#, Inbound::data(Some("a"))),
@@ -222,10 +230,11 @@ fn sequence_and_time_come_from_the_parameters() {
         assert_eq!((topic, params), ("a", r#"{"channel":"a","seq":5}"#));
         Some(place)
     });
-    let want = Inbound::Message { topic: Some("a"), sequence: Some(place), sent: None };
+    let want = Inbound::Message { topic: Some("a".into()), sequence: Some(place), sent: None };
     assert_eq!(rpc.classify(text), want);
     let rpc = JsonRpc::new().sent(|_, params| Some(Duration::from_millis(params.len() as u64)));
-    let want = Inbound::Message { topic: Some("a"), sequence: None, sent: Some(Duration::from_millis(23)) };
+    let want =
+        Inbound::Message { topic: Some("a".into()), sequence: None, sent: Some(Duration::from_millis(23)) };
     assert_eq!(rpc.classify(text), want);
     check(&rpc, &[(r#"{"method":"n","params":{"seq":5}}"#, NOTHING), (r#"{"id":1,"result":1}"#, ok(1, "1"))]);
 }

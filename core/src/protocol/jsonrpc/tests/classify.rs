@@ -210,6 +210,8 @@ fn garbage_ends_the_items() {
 
 #[test]
 fn depth_and_length_do_not_matter() {
+    let params = crate::Params::default();
+    let context = Context::new(std::time::SystemTime::UNIX_EPOCH, &params);
     let rpc = JsonRpc::new();
     for depth in [127, 128, 129, 100_000] {
         for (open, close) in [("[", "]"), ("{\"channel\":", "}")] {
@@ -223,7 +225,7 @@ fn depth_and_length_do_not_matter() {
             assert_eq!(rpc.classify(&deep[..deep.len() - 1]), NOTHING);
             assert!(rpc.confirms(&deep, &Topic::new("a")));
             assert_eq!(RpcError::parse(&deep).code, 0);
-            rpc.request(1, &Request::new("m").params(&deep), &mut String::new()).unwrap();
+            rpc.request(1, &Request::new("m").params(&deep), &context, &mut String::new()).unwrap();
             let batch = format!("[{{}},{{\"a\":{deep}}}]");
             assert_eq!(rpc.classify(&batch), Inbound::Batch);
             assert_eq!(rpc.item(&batch, &mut 3).map(str::len), Some(deep.len() + 6));

@@ -1,0 +1,10 @@
+//! What trading venues speak, for [`everwire_core`]: each is a [`Protocol`](everwire_core::Protocol), made with nothing but the core's public
+//! interface.
+
+pub mod binance;
+pub mod bybit;
+pub mod coinbase;
+pub mod deribit;
+pub mod kraken;
+pub mod kucoin;
+pub mod okx;
