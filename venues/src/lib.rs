@@ -8,3 +8,6 @@ pub mod deribit;
 pub mod kraken;
 pub mod kucoin;
 pub mod okx;
+mod secret;
+
+pub use secret::Secret;
