@@ -4,6 +4,7 @@ mod jsonrpc;
 mod name;
 mod plain;
 
+pub(crate) use jsonrpc::notified;
 pub use jsonrpc::{JsonRpc, OwnedRpcError, RpcError};
 pub use name::Name;
 pub use plain::Plain;
@@ -107,6 +108,17 @@ pub trait Protocol: fmt::Debug + Send + Sync {
     ) -> Result<(), Unsupported> {
         let _ = (requests, context, out);
         Err(Unsupported { reason: "this protocol has no batches: make the requests one by one".to_owned() })
+    }
+
+    /// Writes what is said like a request and never answered, such as a JSON-RPC notification (specification section 4.1), to `out`.
+    ///
+    /// # Errors
+    /// [`Unsupported`], which is the default.
+    fn notification(&self, notification: &Request<'_>, out: &mut String) -> Result<(), Unsupported> {
+        let _ = (notification, out);
+        Err(Unsupported {
+            reason: "this protocol has no notifications: make a request, or send a message".to_owned(),
+        })
     }
 
     /// Writes the answer to a request of the server ([`Inbound::Request`]) to `out`; `id` is as the server wrote it.
@@ -366,7 +378,7 @@ pub enum Traffic<'a> {
     Subscribe(usize),
     /// A message that unsubscribes from so many topics.
     Unsubscribe(usize),
-    /// A request with this method.
+    /// A request with this method, or a notification.
     Request(&'a str),
     /// A message of the user, or an answer of his, of so many bytes.
     Message(usize),
@@ -405,7 +417,7 @@ impl fmt::Display for Unsupported {
 
 impl std::error::Error for Unsupported {}
 
-/// A call that expects an answer.
+/// A call that expects an answer; to [`Client::notify`](crate::Client::notify), one that does not.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Request<'a> {
     /// The method's name.

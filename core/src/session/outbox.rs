@@ -87,12 +87,11 @@ pub(crate) enum Waits {
         kind: Kind,
         bytes: Vec<u8>,
         compress: bool,
+        /// Of a notification.
+        method: Option<Box<str>>,
     },
     /// Its text is with the requests.
-    Request {
-        id: u64,
-        len: usize,
-    },
+    Request { id: u64, len: usize },
     /// Requests in one message.
     Batch(Vec<u64>, String),
 }

@@ -344,6 +344,7 @@ impl Session {
                 requests.method(*id).map_or(0, |method| protocol.cost(limit, Traffic::Request(method)))
             };
             match first {
+                Waits::Message { method: Some(method), .. } => protocol.cost(limit, Traffic::Request(method)),
                 Waits::Message { bytes, .. } => protocol.cost(limit, Traffic::Message(bytes.len())),
                 Waits::Request { id, .. } => request(id),
                 Waits::Batch(ids, _) => ids.iter().map(request).fold(0, u32::saturating_add),
@@ -351,7 +352,7 @@ impl Session {
         };
         limiter.spend_next(&mut cost, now)?;
         match self.outbox.pop(lane) {
-            Some(Waits::Message { id, kind, bytes, compress }) => {
+            Some(Waits::Message { id, kind, bytes, compress, .. }) => {
                 self.let_out += 1;
                 self.links[index].send_users(id, kind, &bytes, compress);
             }

@@ -136,7 +136,7 @@ impl Session {
         now: Instant,
     ) -> Result<SendId, SendError> {
         let (true, Some(index)) = (self.direct, self.current) else {
-            return self.send_limited(message, &options, now);
+            return self.send_limited(message, None, &options, now);
         };
         let link = &mut self.links[index];
         if link.sender.queued() + message.len() > self.config.send_buffer
@@ -159,6 +159,7 @@ impl Session {
     fn send_limited(
         &mut self,
         message: Message<'_>,
+        method: Option<&str>,
         options: &SendOptions,
         now: Instant,
     ) -> Result<SendId, SendError> {
@@ -173,6 +174,7 @@ impl Session {
             kind: message.kind(),
             bytes: message.as_bytes().to_vec(),
             compress: options.compress,
+            method: method.map(Box::from),
         };
         let timeout = options.timeout.unwrap_or(self.config.queue_timeout).min(super::config::MAX_TIME);
         self.outbox.push(options.lane(), waits, Some(now + timeout));
@@ -360,6 +362,33 @@ impl Session {
         self.config.protocol.respond(id, result, &mut text).map_err(SendError::Unsupported)?;
         self.calm = false;
         self.send(Message::Text(&text), SendOptions::default(), now)
+    }
+
+    /// Sends a request that is never answered, such as a JSON-RPC notification (specification section 4.1). It is sent as a message is: over the
+    /// current connection or not at all. Where there are limits it counts as a request.
+    ///
+    /// # Errors
+    /// Those of [`send`](Self::send), and [`SendError::Unsupported`].
+    pub fn notify(
+        &mut self,
+        notification: Request<'_>,
+        options: SendOptions,
+        now: Instant,
+    ) -> Result<SendId, SendError> {
+        self.calm = false;
+        let mut text = std::mem::take(&mut self.text);
+        text.clear();
+        let written = self.config.protocol.notification(&notification, &mut text);
+        let sent = written.map_err(SendError::Unsupported).and_then(|()| {
+            let message = Message::Text(&text);
+            if self.limited {
+                self.send_limited(message, Some(notification.method), &options, now)
+            } else {
+                self.send(message, options, now)
+            }
+        });
+        self.text = text;
+        sent
     }
 
     /// Stops waiting for an answer: the request is settled as cancelled. False if it is settled already.
