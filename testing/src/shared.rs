@@ -11,13 +11,20 @@ use tungstenite::handshake::server::Request;
 
 use crate::conn_state::{ConnState, wait_until};
 use crate::handshake::HandshakeFault;
+use crate::http::{HttpRequest, Routes};
+use crate::matchers::Matcher;
+use crate::signal::Signal;
+use crate::throttle::Throttle;
 use crate::tls::Tls;
+use crate::transcript::FrameLog;
 use crate::{ConnHandle, ConnectionEnd, WaitError};
 
 /// Connections, requests and failures that a server remembers, each.
 pub(crate) const KEPT: usize = 1024;
 
 pub(crate) type MessageHandler = Box<dyn FnMut(&ConnHandle, Message) + Send>;
+/// `false` if the message is not for it.
+pub(crate) type Rule = Box<dyn FnMut(&ConnHandle, &Message) -> bool + Send>;
 pub(crate) type AdmitHandler = Box<dyn FnMut(&Request) -> Option<HandshakeFault> + Send>;
 pub(crate) type ConnectHandler = Box<dyn FnMut(&ConnHandle, &Request) + Send>;
 
@@ -28,14 +35,31 @@ pub(crate) struct Config {
     pub(crate) subprotocols: Vec<String>,
     pub(crate) response_headers: Vec<(String, String)>,
     pub(crate) first_frames: Vec<Message>,
+    pub(crate) throttle: Throttle,
+}
+
+/// What the builder has set to be called.
+#[derive(Default)]
+pub(crate) struct Handlers {
+    pub(crate) on_message: Option<MessageHandler>,
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) on_connect: Option<ConnectHandler>,
+    pub(crate) admit: Option<AdmitHandler>,
+    pub(crate) routes: Routes,
 }
 
 pub(crate) struct Shared {
+    pub(crate) started: Instant,
+    /// What happened apart from the connections that were accepted.
+    pub(crate) log: FrameLog,
+    /// Raised when a message comes on any connection, or one ends.
+    pub(crate) signal: Arc<Signal>,
     pub(crate) config: Config,
     pub(crate) handshake: Mutex<Schedule<HandshakeFault>>,
     pub(crate) tls: Option<Tls>,
     pub(crate) thread: OnceLock<ThreadId>,
-    on_message: Mutex<Option<MessageHandler>>,
+    on_message: Mutex<(Vec<Rule>, Option<MessageHandler>)>,
+    routes: Mutex<Routes>,
     on_connect: Mutex<Option<ConnectHandler>>,
     admit: Mutex<Option<AdmitHandler>>,
     state: Mutex<State>,
@@ -50,6 +74,9 @@ pub(crate) struct State {
     /// The newest accepted connections; the last one has the index `accepted - 1`.
     pub(crate) connections: VecDeque<ConnHandle>,
     pub(crate) requests: VecDeque<Arc<Request>>,
+    pub(crate) http_requests: VecDeque<Arc<HttpRequest>>,
+    /// Number of HTTP requests so far.
+    pub(crate) http_total: usize,
     pub(crate) failures: VecDeque<String>,
     pub(crate) stopped: bool,
 }
@@ -75,18 +102,21 @@ impl Shared {
         config: Config,
         handshake: Schedule<HandshakeFault>,
         tls: Option<Tls>,
-        on_message: Option<MessageHandler>,
-        on_connect: Option<ConnectHandler>,
-        admit: Option<AdmitHandler>,
+        handlers: Handlers,
     ) -> Self {
+        let started = Instant::now();
         Self {
+            started,
+            log: FrameLog::new(started),
+            signal: Arc::default(),
             config,
             handshake: Mutex::new(handshake),
             tls,
             thread: OnceLock::new(),
-            on_message: Mutex::new(on_message),
-            on_connect: Mutex::new(on_connect),
-            admit: Mutex::new(admit),
+            on_message: Mutex::new((handlers.rules, handlers.on_message)),
+            routes: Mutex::new(handlers.routes),
+            on_connect: Mutex::new(handlers.on_connect),
+            admit: Mutex::new(handlers.admit),
             state: Mutex::default(),
             changed: Condvar::new(),
         }
@@ -131,7 +161,19 @@ impl Shared {
         self.change(|state| push_bounded(&mut state.requests, request));
     }
 
+    pub(crate) fn http_request(&self, request: Arc<HttpRequest>) {
+        self.change(|state| {
+            state.http_total += 1;
+            push_bounded(&mut state.http_requests, request);
+        });
+    }
+
+    pub(crate) fn routes(&self) -> MutexGuard<'_, Routes> {
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn failure(&self, text: String) {
+        self.log.note(format!("no connection: {text}"));
         self.change(|state| push_bounded(&mut state.failures, text));
     }
 
@@ -167,10 +209,28 @@ impl Shared {
     }
 
     pub(crate) fn message(&self, conn: &ConnHandle, message: Message) {
-        if let Some(handler) = &mut *self.on_message.lock().unwrap_or_else(PoisonError::into_inner) {
+        let (rules, handler) = &mut *self.on_message.lock().unwrap_or_else(PoisonError::into_inner);
+        if rules.iter_mut().any(|rule| rule(conn, &message)) {
+            return;
+        }
+        if let Some(handler) = handler {
             handler(conn, message);
         }
     }
+}
+
+/// Calls `handler` for what `expected` matches.
+pub(crate) fn rule<M: Matcher + Send + 'static>(
+    mut expected: M,
+    mut handler: impl FnMut(&ConnHandle, M::Found) + Send + 'static,
+) -> Rule {
+    Box::new(move |conn, message| match expected.check(message) {
+        Ok(found) => {
+            handler(conn, found);
+            true
+        }
+        Err(_) => false,
+    })
 }
 
 impl fmt::Debug for Shared {
