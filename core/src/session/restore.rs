@@ -9,7 +9,7 @@ use super::status::State;
 use super::topic::SubscriptionState;
 use super::{Epoch, Mutant, RequestId, Session, SubscriptionId};
 use crate::error::{Error, Notice, Recovery, Refusal, Timeout};
-use crate::protocol::{Context, Fault, RpcError, Unsupported};
+use crate::protocol::{Context, Fault, Unsupported};
 use crate::ws::Kind;
 use crate::ws::deflate::{Deflater, Inflater};
 use crate::ws::handshake::Upgraded;
@@ -136,7 +136,7 @@ impl Session {
             }
             What::Authenticate => {
                 let recovery = self.config.protocol.recovery(Fault::Authentication(text));
-                let error = RpcError::parse(text);
+                let error = self.config.protocol.error(text);
                 let refusal = Refusal::new(&error.message, (error.code != 0).then_some(error.code));
                 self.fault_recovery = recovery;
                 self.failed(index, Error::Authentication(refusal), now);
@@ -159,7 +159,7 @@ impl Session {
                     self.pump(now);
                 } else {
                     let error = text.to_owned();
-                    let reason = RpcError::parse(&error).to_string();
+                    let reason = self.config.protocol.error(&error).to_string();
                     self.rejected(&topics, &reason, Some(&error), now);
                 }
                 self.check_restored(now);
@@ -199,7 +199,7 @@ impl Session {
             let state = self.subscriptions.get(topic).map(|s| s.state);
             // It was in force, and the server takes that back.
             if let (Some(SubscriptionState::Confirmed), Some(error), None) = (state, error, request) {
-                let reason = RpcError::parse(error).to_string();
+                let reason = self.config.protocol.error(error).to_string();
                 self.subscriptions.missed(topic, self.epoch, GapCause::Ended);
                 self.rejected(&[topic], &reason, Some(error), now);
             }
@@ -208,7 +208,7 @@ impl Session {
         match error {
             None => self.confirmed(&[topic], now),
             Some(error) => {
-                let reason = RpcError::parse(error).to_string();
+                let reason = self.config.protocol.error(error).to_string();
                 self.rejected(&[topic], &reason, Some(error), now);
             }
         }
