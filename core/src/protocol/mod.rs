@@ -114,8 +114,13 @@ pub trait Protocol: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// [`Unsupported`], which is the default.
-    fn notification(&self, notification: &Request<'_>, out: &mut String) -> Result<(), Unsupported> {
-        let _ = (notification, out);
+    fn notification(
+        &self,
+        notification: &Request<'_>,
+        context: &Context<'_>,
+        out: &mut String,
+    ) -> Result<(), Unsupported> {
+        let _ = (notification, context, out);
         Err(Unsupported {
             reason: "this protocol has no notifications: make a request, or send a message".to_owned(),
         })

@@ -378,7 +378,7 @@ impl Session {
         self.calm = false;
         let mut text = std::mem::take(&mut self.text);
         text.clear();
-        let written = self.config.protocol.notification(&notification, &mut text);
+        let written = self.config.protocol.notification(&notification, &self.context(now), &mut text);
         let sent = written.map_err(SendError::Unsupported).and_then(|()| {
             let message = Message::Text(&text);
             if self.limited {

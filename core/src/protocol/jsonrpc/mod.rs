@@ -361,7 +361,12 @@ impl Protocol for JsonRpc {
         Ok(())
     }
 
-    fn notification(&self, notification: &Request<'_>, out: &mut String) -> Result<(), Unsupported> {
+    fn notification(
+        &self,
+        notification: &Request<'_>,
+        _: &Context<'_>,
+        out: &mut String,
+    ) -> Result<(), Unsupported> {
         write::notification(notification, out)
     }
 
