@@ -47,3 +47,8 @@ struct Readme;
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/guides/sessions.md")]
 struct Sessions;
+
+// And those of the guide to testing.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guides/testing.md")]
+struct Testing;

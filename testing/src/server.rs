@@ -168,6 +168,18 @@ impl MockServer {
         self.running.shared.state().failures.iter().cloned().collect()
     }
 
+    /// Waits until `count` TCP connections have failed to become WebSocket connections in all; gives the
+    /// [`failures`](Self::failures).
+    ///
+    /// # Errors
+    /// Fewer did within `timeout`, or this is a handler.
+    pub fn wait_failures(&self, count: usize, timeout: Duration) -> Result<Vec<String>, WaitError> {
+        let waited_for = || format!("{count} failed attempts");
+        self.running.shared.wait(waited_for, timeout, |state| {
+            (state.failed >= count).then(|| state.failures.iter().cloned().collect())
+        })
+    }
+
     /// Waits until `count` TCP connections have come in all.
     ///
     /// # Errors

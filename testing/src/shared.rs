@@ -78,6 +78,8 @@ pub(crate) struct State {
     /// Number of HTTP requests so far.
     pub(crate) http_total: usize,
     pub(crate) failures: VecDeque<String>,
+    /// Number of failures so far.
+    pub(crate) failed: usize,
     pub(crate) stopped: bool,
 }
 
@@ -174,7 +176,10 @@ impl Shared {
 
     pub(crate) fn failure(&self, text: String) {
         self.log.note(format!("no connection: {text}"));
-        self.change(|state| push_bounded(&mut state.failures, text));
+        self.change(|state| {
+            state.failed += 1;
+            push_bounded(&mut state.failures, text);
+        });
     }
 
     pub(crate) fn accepted(&self, conn: ConnHandle) {

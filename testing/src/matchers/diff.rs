@@ -48,9 +48,7 @@ fn compare(path: &str, expected: &Value, actual: &Value, differences: &mut Vec<S
                 let path = format!("{path}.{key}");
                 match actual.get(key) {
                     Some(found) => compare(&path, value, found, differences),
-                    None => {
-                        differences.push(format!("{path}: expected {value}, but there is no such member"));
-                    }
+                    None => missing(&path, value, differences),
                 }
             }
         }
@@ -61,6 +59,16 @@ fn compare(path: &str, expected: &Value, actual: &Value, differences: &mut Vec<S
         }
         _ if expected == actual => {}
         _ => differences.push(format!("{path}: expected {expected}, got {actual}")),
+    }
+}
+
+/// Each member of a missing object by itself: so the number of differences tells how far two values are apart.
+fn missing(path: &str, expected: &Value, differences: &mut Vec<String>) {
+    match expected {
+        Value::Object(members) if !members.is_empty() => {
+            members.iter().for_each(|(key, value)| missing(&format!("{path}.{key}"), value, differences));
+        }
+        _ => differences.push(format!("{path}: expected {expected}, but there is no such member")),
     }
 }
 
@@ -122,6 +130,10 @@ mod tests {
             (json!({"a": [1, {"c": 3}]}), "$.a[1].c: expected 3, got 2"),
             (json!({"a": [1]}), r#"$.a: expected [1], got [1,{"c":2}]"#),
             (json!({"x": 1}), "$.x: expected 1, but there is no such member"),
+            (
+                json!({"x": {"y": 1, "z": {}}}),
+                "$.x.y: expected 1, but there is no such member\n$.x.z: expected {}, but there is no such member",
+            ),
             (json!({"n": "1"}), r#"$.n: expected "1", got 1"#),
             (json!([]), r#"$: expected [], got {"a":[1,{"c":2}],"n":1}"#),
             (json!({"n": {}}), "$.n: expected {}, got 1"),

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod backpressure;
+mod breakage;
 mod connect;
 mod inline;
 mod overflow;
