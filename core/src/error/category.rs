@@ -54,7 +54,9 @@ impl Error {
     /// What it is about.
     pub fn category(&self) -> Category {
         match self {
-            Self::Provider(_) | Self::Endpoint(_) => Category::Application,
+            Self::Provider(_) | Self::Endpoint(_) | Self::Preparation(_) | Self::Unsupported(_) => {
+                Category::Application
+            }
             Self::Resolve(_)
             | Self::Connect { .. }
             | Self::Open(_)
@@ -154,7 +156,9 @@ mod tests {
     #[test]
     fn by_variant() {
         let expect = |error: &Error| match error {
-            Error::Provider(_) | Error::Endpoint(_) => "application",
+            Error::Provider(_) | Error::Endpoint(_) | Error::Preparation(_) | Error::Unsupported(_) => {
+                "application"
+            }
             Error::Resolve(_)
             | Error::Connect { .. }
             | Error::Open(_)

@@ -47,7 +47,8 @@ pub trait Protocol: fmt::Debug + Send + Sync {
     /// [`Ack::Separate`] the outcome is an [`Inbound::Authenticated`].
     ///
     /// # Errors
-    /// [`Unsupported`] if it cannot be written, such as for want of a signature: the attempt fails with the reason, and another one is made.
+    /// [`Unsupported`] if it cannot be written, such as for want of a signature: the connection ends with
+    /// [`Error::Unsupported`](crate::Error::Unsupported), which is no refusal, and another one is made after the usual delay.
     fn authenticate(&self, id: u64, context: &Context<'_>, out: &mut String) -> Result<Ack, Unsupported> {
         let _ = (id, context, out);
         Ok(Ack::None)
@@ -55,10 +56,12 @@ pub trait Protocol: fmt::Debug + Send + Sync {
 
     /// Writes the message number `step`, from 0, of those that prepare a new connection to `out`: after it was authenticated, before
     /// subscriptions are restored, one after the other, each when the one before it was answered (or sent, with [`Ack::None`]). An empty `out`
-    /// ends them; by default there are none. A refusal ends the connection, as one of the authentication does.
+    /// ends them; by default there are none. More than 32 are a fault. A response with the id answers one, whether it asks for
+    /// [`Ack::Response`] or [`Ack::Separate`]. A refusal ends the connection with [`Error::Preparation`](crate::Error::Preparation). Nothing is
+    /// prepared again when the connection is authenticated again.
     ///
     /// # Errors
-    /// [`Unsupported`] if it cannot be written: the attempt fails with the reason, and another one is made.
+    /// [`Unsupported`] if it cannot be written, as for [`authenticate`](Self::authenticate).
     fn prepare(
         &self,
         step: u32,
@@ -309,13 +312,16 @@ pub enum Inbound<'m> {
         /// The topic's name.
         topic: Name<'m>,
     },
-    /// The server lists what is subscribed to: of the topics that it was asked for, those are in force that [`Protocol::confirms`] finds in
-    /// the text.
+    /// The server lists what is subscribed to: of the topics that it was asked for and that have no outcome yet, those are in force that
+    /// [`Protocol::confirms`] finds in the text. It says nothing of those that it does not name: they may be in the next list. Nor does
+    /// it answer an unsubscribe message; where nothing else does, that is [`Ack::None`].
     Confirmed(&'m str),
-    /// The server refuses what it was asked, without an id: of what is still without an answer, it is meant for the subscription that was asked for
-    /// first. If there is none, the user is told, as by a notice.
+    /// The server refuses what it was asked, without an id. It is meant for the first subscribe message with [`Ack::Separate`] that has topics
+    /// without an outcome, and is then what an error response to that would be. If there is none, the user is told, as by a
+    /// notice.
     Refused(&'m str),
-    /// The outcome of an authentication, without an id: the result, or the error, as the protocol encodes it.
+    /// The outcome of an authentication, without an id: the result, or the error, as the protocol encodes it. If none is awaited, the user is
+    /// told of an error as by a notice.
     Authenticated(Result<&'m str, &'m str>),
     /// The server asks something of the client.
     Request {

@@ -123,7 +123,7 @@ impl Session {
                 let raw = result.unwrap_or_else(|error| error);
                 let (at, ok) = (place(raw), result.is_ok());
                 let users = self.requests.is_users(id);
-                if ok && self.requests.is_per_topic(id) {
+                if ok && self.requests.is_separate(id) {
                     return Announced::Nothing;
                 }
                 // If nobody waits for it, it came too late, or somebody else asked. That is for the user to know.
@@ -168,9 +168,24 @@ impl Session {
                 }
                 Announced::Nothing
             }
-            protocol::Inbound::Confirmed(_)
-            | protocol::Inbound::Refused(_)
-            | protocol::Inbound::Authenticated(_) => Announced::Nothing,
+            protocol::Inbound::Confirmed(list) => {
+                self.topics_listed(index, place(list), now);
+                Announced::Nothing
+            }
+            protocol::Inbound::Refused(error) => {
+                let at = place(error);
+                if self.subscribe_refused(index, at, now) {
+                    return Announced::Nothing;
+                }
+                Announced::Notice { link: index, at, recovery: None }
+            }
+            protocol::Inbound::Authenticated(result) => {
+                let (at, ok) = (place(result.unwrap_or_else(|error| error)), result.is_ok());
+                if self.authentication_told(index, at, ok, now) || ok {
+                    return Announced::Nothing;
+                }
+                Announced::Notice { link: index, at, recovery: None }
+            }
             protocol::Inbound::Request { id, method, params } => Announced::Request {
                 link: index,
                 id: place(id),
@@ -300,7 +315,10 @@ impl Session {
             Stage::Open => {
                 let reply = match &error {
                     Error::Protocol(fault) => Some(fault.close_code()),
-                    Error::Notice(_) | Error::Authentication(_) => Some(CloseCode::Normal),
+                    Error::Notice(_)
+                    | Error::Authentication(_)
+                    | Error::Preparation(_)
+                    | Error::Unsupported(_) => Some(CloseCode::Normal),
                     Error::Expired | Error::Renewed | Error::Reconnect => Some(CloseCode::Normal),
                     Error::Timeout(_) => Some(CloseCode::Away),
                     _ => None,

@@ -19,6 +19,7 @@ use super::output::ConnId;
 use super::stall::Stall;
 use super::{Config, Endpoint, Transport};
 use crate::error::{Disconnect, Error, Timeout};
+use crate::protocol::Context;
 use crate::transport::proxy::Proxy;
 use crate::transport::way::{self, Way};
 use crate::ws::deflate::{Deflater, Inflater};
@@ -29,7 +30,8 @@ use crate::ws::receiver::{Inbound, Place, Receiver};
 use crate::ws::sender::Sender;
 use crate::ws::{CloseCode, Target, close};
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::fmt;
+use std::time::{Instant, SystemTime};
 
 /// One connection.
 #[derive(Debug)]
@@ -41,6 +43,8 @@ pub(crate) struct Link {
     pub(crate) liveness: Liveness,
     /// What its endpoint says of it.
     pub(crate) terms: Terms,
+    /// What the server answered to the last authentication on it.
+    pub(crate) granted: Granted,
     /// Which of the messages that wait to be written are not the user's, by their ordinals.
     pub(crate) own: VecDeque<u64>,
     /// The user's that were held back before, and may have overtaken each other: ordinal and id.
@@ -69,6 +73,15 @@ pub(crate) struct Link {
 const MAX_PONGS: usize = 500;
 /// Bytes of the longest pong.
 const MAX_PONG: usize = 131;
+
+/// The result of an authentication: it may hold tokens.
+pub(crate) struct Granted(pub(crate) Option<String>);
+
+impl fmt::Debug for Granted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Granted").field(&self.0.is_some()).finish()
+    }
+}
 
 #[derive(Debug)]
 pub(crate) enum Stage {
@@ -132,6 +145,7 @@ impl Link {
             sender: Sender::new(keys, config.fragment),
             liveness: Liveness::default(),
             terms: Terms::new(config, endpoint),
+            granted: Granted(None),
             own: VecDeque::new(),
             users: VecDeque::new(),
             stall: Stall::default(),
@@ -144,6 +158,11 @@ impl Link {
             pongs: VecDeque::new(),
             lingers: false,
         })
+    }
+
+    /// What a protocol is told of it when it writes a message.
+    pub(crate) fn context(&self, wall: SystemTime) -> Context<'_> {
+        Context::new(wall, &self.terms.params).authenticated(self.granted.0.as_deref())
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -386,6 +405,7 @@ impl Link {
         self.deadline = Some(deadline);
         self.liveness = Liveness::default();
         self.lingers = lingers;
+        self.granted = Granted(None);
         self.receiver.discard();
     }
 

@@ -1,11 +1,11 @@
 //! The session: what outlives a connection.
 //!
 //! ```text
-//!           ┌───────────────────────── retry_at ◄────────────────────────┐
-//!           ▼                                                            │
-//! Idle ─► Connecting ─► (Authenticating) ─► Restoring ─► Online ──lost──► Backoff
-//!           │  ▲                                │           │
-//!           └──┘ next address, redirect         └── close() ┴─► Closing ─► Closed
+//!           ┌───────────────────────────────── retry_at ◄───────────────────────────────┐
+//!           ▼                                                                           │
+//! Idle ─► Connecting ─► (Authenticating) ─► (Preparing) ─► Restoring ─► Online ──lost──► Backoff
+//!           │  ▲                                               │           │
+//!           └──┘ next address, redirect                        └── close() ┴─► Closing ─► Closed
 //! ```
 //!
 //! Each file holds one concern: `attempt` the way to a connection, `inbound` what arrives on it, `restore` subscriptions, `loss` its
@@ -24,6 +24,7 @@ mod cooldown;
 mod driver;
 mod event;
 mod inbound;
+mod introduction;
 mod latency;
 mod lease;
 mod leaving;

@@ -138,6 +138,8 @@ impl Policy {
             | Error::Protocol(_)
             | Error::Disconnected(_)
             | Error::Timeout(_)
+            | Error::Preparation(_)
+            | Error::Unsupported(_)
             | Error::Expired
             | Error::Renewed
             | Error::Reconnect => Recovery::Reconnect,

@@ -18,12 +18,11 @@ use super::backoff::{self, Backoff};
 use super::config::{AtExpiry, Life, Refresh, Terms};
 use super::lease::Queued;
 use super::liveness::TICK;
-use super::outbox::Authentication;
 use super::output::{AttemptId, Output};
+use super::requests::What;
 use super::status::State;
 use super::{Endpoint, Session};
 use crate::error::{Error, ProviderError, Recovery, Timeout};
-use crate::protocol::Context;
 use std::time::{Duration, Instant};
 
 /// What is to be renewed on the current connection, and when.
@@ -176,7 +175,7 @@ impl Session {
             self.duties.push_back(Output::Provide(id));
         }
         if !self.renewal.reauthenticates && self.renewal.authenticate_at.take_if(due).is_some() {
-            self.reauthenticate(index, now);
+            self.reauthenticate(now);
         }
     }
 
@@ -207,7 +206,7 @@ impl Session {
         }
         self.put_in_force(index, terms, now);
         if by == Refresh::Reauthenticate {
-            self.reauthenticate(index, now);
+            self.reauthenticate(now);
         }
     }
 
@@ -256,38 +255,29 @@ impl Session {
     }
 
     /// Authenticates the live connection again, ahead of all that waits.
-    fn reauthenticate(&mut self, index: usize, now: Instant) {
+    fn reauthenticate(&mut self, now: Instant) {
         self.renewal.authenticate_at = None;
         let id = self.requests.next_id();
-        let mut text = String::new();
-        let context = Context::new(self.clock.wall(now), &self.links[index].terms.params);
-        let ack = match self.config.protocol.authenticate(id, &context, &mut text) {
-            Ok(ack) => ack,
-            Err(unsaid) => return self.cannot_authenticate(&unsaid, now),
-        };
-        if text.is_empty() {
-            return;
+        match self.introduce(What::Authenticate, id, now) {
+            Ok(true) => {
+                self.renewal.reauthenticates = true;
+                self.pump(now);
+            }
+            Ok(false) => {}
+            Err(unsaid) => self.cannot_introduce("the authentication", unsaid, now),
         }
-        self.renewal.reauthenticates = true;
-        self.outbox.authenticate = Some(Authentication { id, text, ack, written: now });
-        self.pump(now);
     }
 
-    /// The server took our authentication, the first on the connection or another one. It holds for so long, if it says.
-    pub(super) fn authenticated(&mut self, life: Option<Duration>, now: Instant) {
+    /// The server took our authentication. It holds for so long, if it says.
+    pub(super) fn authentication_lasts(&mut self, life: Option<Duration>, now: Instant) {
         let life = life.map(|life| Life::new(life, Life::RENEWED_AFTER, &mut self.rng, now));
         self.renewal.authenticate_at = life.map(|life| life.refresh_at);
         self.renewal.authenticated_until = life.map(|life| life.expires_at);
-        self.events.push_back(Queued::Authenticated { epoch: self.epoch });
-        self.authentication_done("authenticated", now);
     }
 
-    /// Nothing more is to be waited for, be it that the server answered or that it never does.
-    pub(super) fn authentication_done(&mut self, why: &str, now: Instant) {
+    /// It is not being made again any more.
+    pub(super) fn reauthenticated(&mut self) {
         self.renewal.reauthenticates = false;
-        if self.history.state == State::Authenticating {
-            self.begin_restore(why, now);
-        }
     }
 
     /// The provider did not give a fresh endpoint while the connection goes on: it is asked again.

@@ -14,6 +14,8 @@ pub enum State {
     Connecting,
     /// It authenticates, or waits for the server to speak first ([`Protocol::greets`](crate::Protocol::greets)).
     Authenticating,
+    /// It says what prepares the connection ([`Protocol::prepare`](crate::Protocol::prepare)).
+    Preparing,
     /// It restores subscriptions.
     Restoring,
     /// What is sent goes out.

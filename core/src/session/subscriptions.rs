@@ -17,10 +17,13 @@ use super::resync::Damper;
 use super::sequence::Tracker;
 use super::topic::{SubscribeOptions, SubscriptionInfo, SubscriptionState};
 use super::watch::{Silence, Step};
-use crate::protocol::Topic;
+use crate::protocol::{Protocol, Topic};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Instant;
+
+/// How far a message looks for topics that share it: beyond that they come with later ones.
+pub(super) const LOOKAHEAD: usize = 1024;
 
 #[derive(Debug, Default)]
 pub(crate) struct Subscriptions {
@@ -30,6 +33,9 @@ pub(crate) struct Subscriptions {
     by_name: HashMap<String, SubscriptionId>,
     /// What is to be asked for on this connection, in order.
     asks: BTreeSet<(Reverse<u8>, SubscriptionId)>,
+    /// Those of them that the next message names, unless that has to be found anew.
+    next: Vec<SubscriptionId>,
+    unplanned: bool,
     /// When what was rejected, or is to be made anew, has its turn.
     turns: BTreeSet<(Instant, SubscriptionId)>,
     /// When the silence of each watched topic is to be looked at.
@@ -115,6 +121,7 @@ impl Subscriptions {
     }
 
     fn remove(&mut self, id: SubscriptionId) -> Option<Subscription> {
+        self.unplanned = true;
         let subscription = self.all.remove(&id)?;
         self.by_name.remove(subscription.topic.name());
         self.asks.remove(&(Reverse(subscription.options.priority), id));
@@ -185,6 +192,7 @@ impl Subscriptions {
 
     /// It is to be asked for as soon as may be.
     pub(crate) fn ask(&mut self, id: SubscriptionId, alone: bool, now: Instant) {
+        self.unplanned = true;
         let Some(subscription) = self.all.get_mut(&id) else { return };
         subscription.alone = alone;
         subscription.set(SubscriptionState::Waiting, now);
@@ -205,6 +213,7 @@ impl Subscriptions {
 
     /// For `Mutant::SkipRestore`.
     pub(crate) fn skip_some(&mut self) {
+        self.unplanned = true;
         for (id, subscription) in self.all.iter_mut().filter(|(id, _)| id.0 % 3 == 0) {
             self.asks.remove(&(Reverse(subscription.options.priority), *id));
             self.restoring -= usize::from(std::mem::take(&mut subscription.restores));
@@ -216,24 +225,41 @@ impl Subscriptions {
         self.restoring
     }
 
-    /// What is to be asked for in the next message, `max` topics at most.
-    pub(crate) fn next_asks(&self, max: usize) -> Vec<SubscriptionId> {
-        let alone = |id: &SubscriptionId| self.all.get(id).is_none_or(|subscription| subscription.alone);
-        let mut ids = self.asks.iter().map(|(_, id)| *id);
-        let Some(first) = ids.next() else { return Vec::new() };
-        if alone(&first) {
-            return vec![first];
+    /// Finds what the next message asks for: the first topic that has its turn, and those that share a message with it. These pass others of their
+    /// priority, which keep their turn, and none of a higher one.
+    pub(crate) fn plan(&mut self, protocol: &dyn Protocol) {
+        if !std::mem::take(&mut self.unplanned) {
+            return;
         }
-        let more = ids.take_while(|id| !alone(id)).take(max.saturating_sub(1));
-        std::iter::once(first).chain(more).collect()
+        self.next.clear();
+        let mut asks = self.asks.iter().filter_map(|(of, id)| Some((*of, *id, self.all.get(id)?)));
+        let Some((_, id, first)) = asks.next() else { return };
+        self.next.push(id);
+        if first.alone {
+            return;
+        }
+        let max = protocol.topics_per_message();
+        let mut passed = None;
+        for (priority, id, other) in asks.take(LOOKAHEAD) {
+            if self.next.len() >= max || passed.is_some_and(|passed| passed != priority) {
+                return;
+            }
+            if !other.alone && protocol.shares(&first.topic, &other.topic) {
+                self.next.push(id);
+            } else {
+                passed = Some(priority);
+            }
+        }
     }
 
-    pub(crate) fn has_asks(&self) -> bool {
-        !self.asks.is_empty()
+    /// What [`plan`](Self::plan) found.
+    pub(crate) fn next_asks(&self) -> &[SubscriptionId] {
+        &self.next
     }
 
     /// They were asked for, by this request.
     pub(crate) fn asked(&mut self, ids: &[SubscriptionId], request: u64, now: Instant) {
+        self.unplanned = true;
         for &id in ids {
             let Some(subscription) = self.all.get_mut(&id) else { continue };
             self.asks.remove(&(Reverse(subscription.options.priority), id));
@@ -378,6 +404,7 @@ impl Subscriptions {
 
     /// The connection is lost; it was alive until `since`.
     pub(crate) fn lost(&mut self, epoch: Epoch, since: Instant, now: Instant) {
+        self.unplanned = true;
         self.asks.clear();
         self.turns.clear();
         self.watching.clear();

@@ -268,8 +268,8 @@ impl Session {
 
     /// What is known of the connection, if there is one, for what is written now.
     fn context(&self, now: Instant) -> Context<'_> {
-        let params = self.current.map_or(Params::NONE, |index| &self.links[index].terms.params);
-        Context::new(self.clock.wall(now), params)
+        let wall = self.clock.wall(now);
+        self.current.map_or_else(|| Context::new(wall, Params::NONE), |index| self.links[index].context(wall))
     }
 
     /// Makes several requests in one message, such as a JSON-RPC 2.0 batch (specification section 6). Each is settled by itself, as if it had been made

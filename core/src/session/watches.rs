@@ -10,7 +10,6 @@ use super::topic::SubscriptionState;
 use super::watch::Step;
 use super::{Mutant, Session};
 use crate::error::{Error, Recovery, Timeout};
-use crate::protocol::Context;
 use std::time::Instant;
 
 /// Answers of ours to heartbeats whose own answers are awaited; whatever they are, nobody is told.
@@ -177,7 +176,7 @@ impl Session {
             return;
         }
         let mut text = String::new();
-        let context = Context::new(self.clock.wall(now), &self.links[index].terms.params);
+        let context = self.links[index].context(self.clock.wall(now));
         self.config.protocol.heartbeat(self.requests.peek_id(), &context, &mut text);
         // One that still waits for the limiter is enough.
         self.outbox.beat = !text.is_empty();
