@@ -6,6 +6,7 @@ use super::lease::Queued;
 use super::requests::Failed;
 use super::status::State;
 use super::{Announced, Link, Mutant, Session};
+use crate::record::Input;
 use crate::error::{Category, Error, Recovery};
 use crate::protocol::Fault;
 use crate::ws::CloseCode;
@@ -200,6 +201,9 @@ impl Session {
 
     /// Ends the session at once: no close handshake, every connection dropped. For a driver that goes away.
     pub fn abort(&mut self, now: Instant) {
+        if self.tap.is_some() {
+            self.tap(Input::Abort, now);
+        }
         self.calm = false;
         self.closing = true;
         self.finish(None, now);
