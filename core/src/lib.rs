@@ -120,6 +120,7 @@ mod error;
 pub mod handle;
 mod message;
 pub mod protocol;
+pub mod record;
 pub mod rpc;
 mod session;
 pub mod transport;

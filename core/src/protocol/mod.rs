@@ -451,11 +451,15 @@ impl<'a> Request<'a> {
 
 /// What can be subscribed to: a name, which also finds the topic in inbound messages, and, for protocols that have no
 /// subscribe message of their own, the messages to send.
-#[derive(Clone, PartialEq, Eq)]
+/// It is written, to a record, with all that is said.
+#[derive(Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Topic {
     name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     subscribe: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     unsubscribe: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     params: Option<String>,
 }
 

@@ -6,6 +6,7 @@ use super::output::{AttemptId, ConnId, Output};
 use super::status::State;
 use super::{Endpoint, Mutant, Session, Transport};
 use crate::error::{Disconnect, Error, ProviderError, ResolveError, Timeout};
+use crate::record::Input;
 use crate::transport::proxy::Proxy;
 use crate::transport::race::Race;
 use crate::ws::Target;
@@ -150,6 +151,9 @@ impl Session {
 
     /// The provider's answer to [`Output::Provide`]: for an attempt, or to renew the endpoint of a connection that lives.
     pub fn handle_endpoint(&mut self, id: AttemptId, result: Result<Endpoint, ProviderError>, now: Instant) {
+        if self.tap.is_some() {
+            self.tap(Input::Endpoint { attempt: id, result: result.as_ref() }, now);
+        }
         self.calm = false;
         if self.renews(id) {
             return self.endpoint_renewed(result, now);
@@ -226,6 +230,9 @@ impl Session {
         result: Result<&[SocketAddr], ResolveError>,
         now: Instant,
     ) {
+        if self.tap.is_some() {
+            self.tap(Input::Resolved { attempt: id, result: result.as_ref().copied() }, now);
+        }
         self.calm = false;
         let waits = |attempt: &&Attempt| attempt.id == id && matches!(attempt.stage, Approach::Name);
         if self.attempt.as_ref().filter(waits).is_none() {
@@ -274,6 +281,9 @@ impl Session {
 
     /// The connection that [`Output::Connect`] or [`Output::Open`] asked for is there.
     pub fn handle_connected(&mut self, conn: ConnId, now: Instant) {
+        if self.tap.is_some() {
+            self.tap(Input::Connected { conn }, now);
+        }
         self.calm = false;
         let Some(attempt) = &mut self.attempt else { return };
         let addr = match &attempt.stage {
@@ -291,7 +301,9 @@ impl Session {
         let Some(endpoint) = &attempt.endpoint else { return };
         let mut nonce = [0; 16];
         self.rng.fill_bytes(&mut nonce);
-        let purpose = Purpose { endpoint, proxy: attempt.proxy.as_ref(), options: &attempt.options };
+        let (noted, replayed) = (self.tap.is_some(), self.replayed);
+        let proxy = attempt.proxy.as_ref();
+        let purpose = Purpose { endpoint, proxy, options: &attempt.options, noted, replayed };
         match Link::new(conn, purpose, &self.config, self.seed, nonce, now) {
             Ok(link) => {
                 attempt.stage = Approach::Connected(conn, addr);

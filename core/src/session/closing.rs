@@ -7,7 +7,9 @@ use super::requests::What;
 use super::status::State;
 use crate::error::Error;
 use crate::protocol::{Ack, Traffic};
+use crate::record::Input;
 use crate::ws::CloseCode;
+use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 
 /// How to close a session: [`Session::close_with`].
@@ -59,7 +61,8 @@ impl Default for CloseOptions {
 
 /// What is waited for before the close frame, as long as the time for closing allows. What cannot be had without a connection that is online is
 /// not waited for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Drain {
     /// Nothing. What waits for the rate limiter is not sent.
@@ -116,6 +119,9 @@ impl Session {
     ///
     /// [`Protocol::farewell`]: crate::Protocol::farewell
     pub fn close_with(&mut self, options: CloseOptions, now: Instant) {
+        if self.tap.is_some() {
+            self.tap(Input::Close { options: &options }, now);
+        }
         self.calm = false;
         let within = options.within.unwrap_or(self.config.close_timeout).min(super::config::MAX_TIME);
         let deadline = now + within;

@@ -4,12 +4,16 @@ use super::lease::Queued;
 use super::output::{ConnId, Output};
 use super::{Announced, Session};
 use crate::error::Disconnect;
+use crate::record::{Input, Left};
 use std::time::Instant;
 
 impl Session {
     /// A connection ended, or could not be opened: end of file, a failed read or write, a refused connect. What arrived before
     /// is still told; news about a connection that is not there any more are ignored.
     pub fn handle_disconnected(&mut self, conn: ConnId, cause: Disconnect, now: Instant) {
+        if self.tap.is_some() {
+            self.tap(Input::Disconnected { conn, cause: &cause }, now);
+        }
         self.calm = false;
         // An order to drop it would come too late.
         self.duties.retain(|duty| *duty != Output::Disconnect(conn));
@@ -54,6 +58,9 @@ impl Session {
             link.last_received = now;
             return link.receiver.received(len);
         }
+        if self.tap.is_some() {
+            self.tap(Input::Received { conn, len }, now);
+        }
         if let Some(index) = self.link_index(conn) {
             self.stats.bytes_received += len as u64;
             self.links[index].received(len, now);
@@ -64,6 +71,9 @@ impl Session {
     /// what has arrived is told, so that this is needed only while an event is not taken: the time of requests and of closing ends even then, and
     /// the rate limiter lets go what waits.
     pub fn handle_timeout(&mut self, now: Instant) {
+        if self.tap.is_some() {
+            self.tap(Input::Timeout, now);
+        }
         self.calm = false;
         self.expire_requests(now);
         self.pump(now);
@@ -94,9 +104,30 @@ impl Session {
 
     /// The first `len` bytes of [`transmit`](Self::transmit) were written.
     pub fn handle_transmitted(&mut self, conn: ConnId, len: usize, now: Instant) {
+        if self.tap.is_some() {
+            // What came of calls before was there before this one.
+            self.drain_notes();
+        }
+        if let Some(index) = self.link_index(conn) {
+            self.links[index].transmitted(len, now);
+            self.after_write(conn, len, now);
+        }
+    }
+
+    /// In a replay, what [`handle_transmitted`](Self::handle_transmitted) is where a socket is.
+    pub(super) fn replay_transmitted(&mut self, conn: ConnId, len: usize, left: Left, now: Instant) {
+        if let Some(index) = self.link_index(conn) {
+            self.links[index].replay_written(len, left, now);
+            self.after_write(conn, len, now);
+        }
+    }
+
+    fn after_write(&mut self, conn: ConnId, len: usize, now: Instant) {
+        if self.tap.is_some() {
+            self.tap(Input::Transmitted { conn, len, left: self.left(conn) }, now);
+        }
         if let Some(index) = self.link_index(conn) {
             self.stats.bytes_sent += len as u64;
-            self.links[index].transmitted(len, now);
             if self.current == Some(index) {
                 if self.refused {
                     self.check_room();

@@ -40,6 +40,7 @@ impl Session {
     }
 
     pub(super) fn inbound(&mut self, index: usize, inbound: Inbound, now: Instant) {
+        self.tap_inbound(index, inbound);
         let link = &mut self.links[index];
         match inbound {
             Inbound::Message(kind, at) => {

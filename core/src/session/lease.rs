@@ -10,6 +10,7 @@ use super::{Announced, Session};
 use crate::error::Error;
 use crate::message::Message;
 use crate::protocol::{Protocol, RpcError};
+use crate::record::Input;
 use crate::ws::Kind;
 use crate::ws::handshake::Upgraded;
 use crate::ws::receiver::Place;
@@ -127,7 +128,7 @@ impl Lease {
 }
 
 /// The event that `announced` stands for: `bytes` is what its place lies in, `queued` what was taken off the queue for it.
-fn view<'a>(
+pub(super) fn view<'a>(
     announced: Announced,
     bytes: &'a [u8],
     queued: Option<&'a Queued>,
@@ -164,6 +165,9 @@ impl Session {
     /// Takes the announced event out of the session, for as long as the [`Lease`] says. `None` if none is announced.
     pub fn lease(&mut self) -> Option<Lease> {
         let announced = self.announced;
+        if self.tap.is_some() && !matches!(announced, Announced::Nothing | Announced::Leased) {
+            self.tap(Input::Taken { leased: true }, None);
+        }
         let (mut conn, mut bytes, mut queued) = (None, Vec::new(), None);
         match announced {
             Announced::Nothing | Announced::Leased => return None,
@@ -187,6 +191,9 @@ impl Session {
     pub fn give_back(&mut self, lease: Lease) {
         if lease.session != self.identity || self.announced != Announced::Leased {
             return;
+        }
+        if self.tap.is_some() {
+            self.tap(Input::GivenBack, None);
         }
         self.announced = Announced::Nothing;
         match lease.announced {
@@ -224,7 +231,7 @@ impl Session {
 }
 
 impl Queued {
-    fn event(&self) -> Event<'_> {
+    pub(super) fn event(&self) -> Event<'_> {
         match self {
             Self::Online { epoch, resumed, upgraded } => {
                 Event::Online { epoch: *epoch, resumed: *resumed, headers: &upgraded.headers }

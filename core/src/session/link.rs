@@ -14,12 +14,14 @@
 
 use super::config::Terms;
 use super::event::SendId;
+use super::feed::Feed;
 use super::liveness::Liveness;
 use super::output::ConnId;
 use super::stall::Stall;
 use super::{Config, Endpoint, Transport};
 use crate::error::{Disconnect, Error, Timeout};
 use crate::protocol::Context;
+use crate::record::Left;
 use crate::transport::proxy::Proxy;
 use crate::transport::way::{self, Way};
 use crate::ws::deflate::{Deflater, Inflater};
@@ -67,6 +69,19 @@ pub(crate) struct Link {
     /// Pongs that wait to be written: how many bytes will have been written once each is out.
     pongs: VecDeque<u64>,
     lingers: bool,
+    /// What is to be told to a recorder, if there is one, and what was told last of what is left to be written.
+    notes: Option<Vec<Note>>,
+    told: Left,
+    /// In a replay, what takes the place of a socket's bytes.
+    feed: Option<Box<Feed>>,
+}
+
+/// Something to be told to a recorder.
+#[derive(Debug)]
+pub(crate) enum Note {
+    Request(Vec<u8>),
+    Response(Vec<u8>),
+    Fault { error: Error, late: bool },
 }
 
 /// Pongs that may wait, besides what the user may send.
@@ -111,6 +126,10 @@ pub(crate) struct Purpose<'a> {
     /// By way of which the endpoint is reached.
     pub(crate) proxy: Option<&'a Proxy>,
     pub(crate) options: &'a HandshakeOptions,
+    /// It is recorded.
+    pub(crate) noted: bool,
+    /// It is a replay: nothing lies between, and bytes come from the record.
+    pub(crate) replayed: bool,
 }
 
 impl Link {
@@ -126,8 +145,9 @@ impl Link {
         nonce: [u8; 16],
         now: Instant,
     ) -> Result<Self, Error> {
-        let Purpose { endpoint, proxy, options } = purpose;
-        let secure = endpoint.target.secure() && config.transport != Transport::SecuredConnector;
+        let Purpose { endpoint, proxy, options, noted, replayed } = purpose;
+        let secure = endpoint.target.secure() && config.transport != Transport::SecuredConnector && !replayed;
+        let proxy = proxy.filter(|_| !replayed);
         #[cfg(feature = "tls")]
         let way = Way::new(&endpoint.target, secure, proxy, options, &config.tls)?;
         #[cfg(not(feature = "tls"))]
@@ -137,12 +157,17 @@ impl Link {
         receiver.want(way::capacity(options));
         // Stream 0 is the session's own.
         let keys = MaskKeys::new(seed, id.0 + 1);
+        let mut sender = Sender::new(keys, config.fragment);
+        if noted {
+            sender.note();
+        }
         Ok(Self {
             id,
+            notes: noted.then(|| vec![Note::Request(handshake.request().to_vec())]),
             request: handshake.request().to_vec(),
             stage: Stage::Handshake(Box::new(handshake)),
             receiver,
-            sender: Sender::new(keys, config.fragment),
+            sender,
             liveness: Liveness::default(),
             terms: Terms::new(config, endpoint),
             granted: Granted(None),
@@ -157,6 +182,8 @@ impl Link {
             sent: 0,
             pongs: VecDeque::new(),
             lingers: false,
+            told: Left::default(),
+            feed: replayed.then(Box::default),
         })
     }
 
@@ -195,6 +222,9 @@ impl Link {
             return;
         }
         self.last_received = now;
+        if self.feed.is_some() {
+            return;
+        }
         if let Some(way) = &mut self.way {
             return way.handle_received(len);
         }
@@ -220,7 +250,7 @@ impl Link {
             return;
         }
         self.write(len);
-        if self.transmit().is_empty() {
+        if self.is_idle() {
             self.stall.idle();
         } else {
             self.stall.progress(now);
@@ -229,7 +259,7 @@ impl Link {
 
     /// Notes whether bytes wait for the socket. Before it is open and after it was left, it has a deadline of its own.
     pub(crate) fn check_stall(&mut self, now: Instant) {
-        if !self.is_open() || self.transmit().is_empty() {
+        if !self.is_open() || self.is_idle() {
             self.stall.idle();
         } else {
             self.stall.waiting(now);
@@ -238,7 +268,15 @@ impl Link {
 
     /// Whether the socket has taken all that was sent, what waits to be encrypted and what is encrypted included.
     pub(crate) fn is_flushed(&self) -> bool {
-        self.sender.queued() == 0 && self.transmit().is_empty()
+        self.sender.queued() == 0 && self.is_idle()
+    }
+
+    /// Whether the socket has all that there is for it now.
+    fn is_idle(&self) -> bool {
+        match &self.feed {
+            Some(feed) if self.gone.is_none() => feed.is_idle(self.plaintext().is_empty()),
+            _ => self.transmit().is_empty(),
+        }
     }
 
     fn write(&mut self, len: usize) {
@@ -283,6 +321,10 @@ impl Link {
 
     /// Moves what can be decrypted to the receiver; false if that was nothing.
     fn decrypt(&mut self) -> Result<bool, Error> {
+        if let Some(feed) = &mut self.feed {
+            let retired = matches!(self.stage, Stage::Retired);
+            return feed.read(&mut self.receiver, retired);
+        }
         let Some(way) = &mut self.way else { return Ok(false) };
         let mut any = false;
         loop {
@@ -307,10 +349,14 @@ impl Link {
                 Stage::Handshake(handshake) => match handshake.receive(self.receiver.peek()) {
                     Ok(handshake::Progress::NeedMore) => Ok(Step::Idle),
                     Ok(handshake::Progress::Redirect { location }) => {
+                        self.note_response(usize::MAX);
                         return Step::Redirect(Box::new(location));
                     }
                     Ok(handshake::Progress::Accepted { consumed }) => return self.upgraded(consumed),
-                    Err(error) => Err(Error::Handshake(error)),
+                    Err(error) => {
+                        self.note_response(usize::MAX);
+                        return Step::Failed(Error::Handshake(error));
+                    }
                 },
                 Stage::Open | Stage::Closing => match self.receiver.poll() {
                     Ok(Some(inbound)) => return Step::Inbound(inbound),
@@ -319,9 +365,11 @@ impl Link {
                 },
                 Stage::Retired => {
                     // Only TLS has anything to read here, so that it sees the peer's end.
-                    if self.decrypt().is_err() || self.way.as_ref().is_some_and(|way| way.peer_closed()) {
+                    if self.decrypt().is_err() || self.peer_closed() {
                         // What is queued goes out if it can; nobody waits for more.
-                        self.lingers = false;
+                        if std::mem::take(&mut self.lingers) {
+                            self.note_fault(&Error::Disconnected(Disconnect::Eof), false);
+                        }
                     }
                     return Step::Idle;
                 }
@@ -329,19 +377,34 @@ impl Link {
             match step.and_then(|_| self.decrypt()) {
                 Ok(true) => {}
                 Ok(false) => return self.at_end(),
-                Err(error) => return Step::Failed(error),
+                Err(error) => {
+                    self.note_fault(&error, false);
+                    return Step::Failed(error);
+                }
             }
         }
     }
 
+    /// Whether TLS said that nothing follows.
+    fn peer_closed(&self) -> bool {
+        self.way.as_ref().is_some_and(|way| way.peer_closed())
+            || self.feed.as_ref().is_some_and(|feed| feed.has_ended())
+    }
+
     /// All that arrived is taken: if the connection is gone, this is its end.
     fn at_end(&mut self) -> Step {
-        let cause = match (&self.gone, &self.way) {
-            (Some(cause), _) => cause.clone(),
+        let cause = match &self.gone {
+            Some(cause) => cause.clone(),
             // The peer ended TLS: nothing more comes, whether it ends TCP now or waits for us to do so.
-            (None, Some(way)) if way.peer_closed() => Disconnect::Eof,
-            (None, _) => return Step::Idle,
+            None if self.peer_closed() => {
+                self.note_fault(&Error::Disconnected(Disconnect::Eof), false);
+                Disconnect::Eof
+            }
+            None => return Step::Idle,
         };
+        if matches!(self.stage, Stage::Handshake(_)) {
+            self.note_response(usize::MAX);
+        }
         let handshake = match &mut self.stage {
             Stage::Handshake(handshake) => Some(handshake),
             _ => None,
@@ -351,6 +414,7 @@ impl Link {
             && (handshake.is_none() || way.is_handshaking())
             && let Err(error) = way.handle_end(&cause)
         {
+            self.note_fault(&error, false);
             return Step::Failed(error);
         }
         Step::Failed(match (handshake, cause) {
@@ -366,6 +430,7 @@ impl Link {
             unreachable!("only a handshake is accepted")
         };
         self.deadline = None;
+        self.note_response(consumed);
         self.receiver.consume(consumed);
         match handshake.into_upgraded() {
             Some(upgraded) => Step::Upgraded(Box::new(upgraded)),
@@ -416,7 +481,7 @@ impl Link {
 
     /// Whether it may be dropped: the peer ended it, its time is over, or nobody waits for it and all is sent.
     pub(crate) fn is_over(&self) -> bool {
-        let idle = self.transmit().is_empty() && self.plaintext().is_empty();
+        let idle = self.is_idle() && self.plaintext().is_empty();
         self.is_retired() && (self.gone.is_some() || self.deadline.is_none() || (!self.lingers && idle))
     }
 
@@ -457,13 +522,18 @@ impl Link {
     /// The error that running past `deadline` is.
     pub(crate) fn overdue(&mut self) -> Error {
         if let Stage::Handshake(handshake) = &mut self.stage {
-            if let Some(error) = self.way.as_mut().and_then(|way| way.overdue()) {
+            let fault = self.way.as_mut().and_then(|way| way.overdue());
+            if let Some(error) = fault.or_else(|| self.feed.as_mut().and_then(|feed| feed.overdue())) {
+                self.note_fault(&error, true);
                 return error;
             }
             // An answer that only lacks its end says more than that time is over.
             match handshake.finish_eof(self.receiver.peek()) {
                 HandshakeError::ClosedEarly { .. } => {}
-                error => return Error::Handshake(error),
+                error => {
+                    self.note_response(usize::MAX);
+                    return Error::Handshake(error);
+                }
             }
         }
         Error::Timeout(match self.stage {
@@ -471,5 +541,70 @@ impl Link {
             Stage::Open => Timeout::Pong,
             Stage::Closing | Stage::Retired => Timeout::Close,
         })
+    }
+
+    /// Notes the first bytes of what answered the handshake, for a recorder.
+    fn note_response(&mut self, len: usize) {
+        let Some(notes) = &mut self.notes else { return };
+        let bytes = self.receiver.peek();
+        if !bytes.is_empty() {
+            notes.push(Note::Response(bytes[..len.min(bytes.len())].to_vec()));
+        }
+    }
+
+    fn note_fault(&mut self, error: &Error, late: bool) {
+        if let Some(notes) = &mut self.notes {
+            notes.push(Note::Fault { error: error.clone(), late });
+        }
+    }
+
+    /// What is to be told to a recorder since the last call.
+    pub(crate) fn notes(&mut self) -> Vec<Note> {
+        self.notes.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// What is to be written.
+    pub(crate) fn left(&self) -> Left {
+        let plain = self.request.len() - self.written + self.sender.queued();
+        Left { plain, idle: self.is_idle() }
+    }
+
+    /// What is to be written, if something lies between that has moved some of it since the last call.
+    pub(crate) fn way_moved(&mut self) -> Option<Left> {
+        self.way.as_ref()?;
+        let left = self.left();
+        (std::mem::replace(&mut self.told, left) != left).then_some(left)
+    }
+
+    /// In a replay, what came of the bytes of a read.
+    pub(crate) fn feed(&mut self) -> Option<&mut Feed> {
+        self.feed.as_deref_mut()
+    }
+
+    /// In a replay, a write: what is left must be what was left.
+    pub(crate) fn replay_written(&mut self, len: usize, left: Left, now: Instant) {
+        if self.gone.is_some() {
+            return;
+        }
+        if let Some(feed) = &mut self.feed {
+            feed.wrote(left.idle, len == 0);
+        }
+        // The request goes first, and what is left of it at the end of a write is no frame's.
+        let mut taken = (self.left().plain).saturating_sub(left.plain);
+        while taken > 0 {
+            let part = taken.min(self.plaintext().len());
+            if part == 0 {
+                break;
+            }
+            self.plaintext_written(part);
+            taken -= part;
+        }
+        if len > 0 {
+            if self.is_idle() {
+                self.stall.idle();
+            } else {
+                self.stall.progress(now);
+            }
+        }
     }
 }

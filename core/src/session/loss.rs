@@ -8,6 +8,7 @@ use super::status::State;
 use super::{Announced, Link, Mutant, Session};
 use crate::error::{Category, Error, Recovery};
 use crate::protocol::Fault;
+use crate::record::Input;
 use crate::ws::CloseCode;
 use crate::ws::sender::Unwritten;
 use std::time::Instant;
@@ -200,6 +201,9 @@ impl Session {
 
     /// Ends the session at once: no close handshake, every connection dropped. For a driver that goes away.
     pub fn abort(&mut self, now: Instant) {
+        if self.tap.is_some() {
+            self.tap(Input::Abort, now);
+        }
         self.calm = false;
         self.closing = true;
         self.finish(None, now);

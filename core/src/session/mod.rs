@@ -23,6 +23,7 @@ mod config;
 mod cooldown;
 mod driver;
 mod event;
+mod feed;
 mod inbound;
 mod introduction;
 mod latency;
@@ -36,6 +37,7 @@ mod mutant;
 mod outbox;
 mod output;
 mod overflow;
+pub(crate) mod player;
 mod policy;
 mod pump;
 mod query;
@@ -48,6 +50,7 @@ mod sequence;
 mod stall;
 mod status;
 mod subscriptions;
+mod tap;
 mod timers;
 mod topic;
 mod tracker;
@@ -85,6 +88,7 @@ pub use watch::{Step, Watch};
 
 use crate::clock::Clock;
 use crate::error::{Error, Notice, Recovery, Timeout};
+use crate::record::{Input, What};
 use crate::transport::addresses::Addresses;
 use crate::ws::Kind;
 use crate::ws::receiver::{Inbound, Place};
@@ -108,6 +112,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 use subscriptions::Subscriptions;
+use tap::Tap;
 use watch::Silence;
 
 /// A WebSocket client that stays connected, without its I/O: see the [crate's documentation](crate) for how to drive it.
@@ -216,6 +221,10 @@ pub struct Session {
     calm: bool,
     /// The user wants another connection, once all that arrived on this one is told.
     renew: bool,
+    /// The way to the recorder, if there is one.
+    tap: Option<Box<Tap>>,
+    /// Its connections have no sockets, but what a record says of them.
+    replayed: bool,
 }
 
 /// Where the next part of a message that is several begins.
@@ -282,7 +291,7 @@ impl Session {
         let limiter = Limiter::new(limits, config.shared_limits.clone());
         let flaps = config.flap_budget.map(|(max, per)| FlapBudget::new(max, per));
         let timings = Timings::new(config.latency_buffer);
-        Ok(Self {
+        let mut session = Self {
             identity: IDENTITIES.fetch_add(1, Ordering::Relaxed),
             inspects: config.protocol.inspects(),
             config,
@@ -345,7 +354,16 @@ impl Session {
             end: None,
             calm: false,
             renew: false,
-        })
+            tap: None,
+            replayed: false,
+        };
+        if let Some(recorder) = session.config.recording.0.clone() {
+            let mut tap = Tap::new(recorder, session.identity, start);
+            session.history.note();
+            tap.tell(session.epoch, What::Start { config: &session.config, seed });
+            session.tap = Some(Box::new(tap));
+        }
+        Ok(session)
     }
 
     /// What to do next. The answer stays the same until its cause is dealt with, except for what [`Output`] marks as said once.
@@ -382,6 +400,16 @@ impl Session {
     }
 
     fn poll_slow(&mut self, now: Instant) -> Output {
+        if self.tap.is_none() {
+            return self.poll_all(now);
+        }
+        self.tap_poll(now);
+        let output = self.poll_all(now);
+        self.tap_output(output);
+        output
+    }
+
+    fn poll_all(&mut self, now: Instant) -> Output {
         self.calm = false;
         self.quiet.ends();
         loop {
@@ -416,6 +444,9 @@ impl Session {
             self.links.iter_mut().for_each(|link| link.check_stall(now));
             match self.deadline() {
                 Some(due) if due <= now => {
+                    if self.tap.is_some() {
+                        self.tap_timer(due, now);
+                    }
                     if self.run_out(now) {
                         continue;
                     }
@@ -438,6 +469,7 @@ impl Session {
         !self.inspects
             && !self.limited
             && !self.renew
+            && self.tap.is_none()
             && self.data.told().is_none()
             && self.current == Some(0)
             && self.links.len() == 1
@@ -478,6 +510,9 @@ impl Session {
     /// Takes the announced event. It borrows from the session, messages from the very buffer that they were received in.
     #[inline]
     pub fn event(&mut self) -> Option<Event<'_>> {
+        if self.tap.is_some() && !matches!(self.announced, Announced::Nothing | Announced::Leased) {
+            self.tap(Input::Taken { leased: false }, None);
+        }
         if let Announced::Message { link, kind, at, subscription } = self.announced {
             self.announced = Announced::Nothing;
             let receiver = &self.links[link].receiver;
@@ -500,6 +535,7 @@ impl Session {
 
     /// Forgets a connection, and has it dropped unless it is gone.
     fn remove_link(&mut self, index: usize) {
+        self.drain_notes();
         let link = self.links.remove(index);
         if link.gone.is_none() {
             self.duties.push_back(Output::Disconnect(link.id));

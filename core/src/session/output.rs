@@ -7,6 +7,13 @@ use std::time::Instant;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AttemptId(pub(crate) u64);
 
+impl AttemptId {
+    /// The number itself: unique within its session, counting up.
+    pub fn as_u64(self) -> u64 {
+        self.0
+    }
+}
+
 /// A connection, or an attempt at one. A later one never has the same id, so that late news do no harm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnId(pub(crate) u64);

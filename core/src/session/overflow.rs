@@ -6,7 +6,8 @@
 ///
 /// Whatever is lost is counted, and told where it is missing: [`OwnedEvent::Overflowed`](crate::OwnedEvent::Overflowed). Messages without a
 /// subscription, and all other events, are never lost: with them it is always as with `Block`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Overflow {
     /// Nothing is lost: the connection is not read any further until there is room, and TCP holds the server back. A server may

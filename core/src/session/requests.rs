@@ -4,11 +4,12 @@ use super::event::{SubscriptionId, Unanswered};
 use super::outbox::Lane;
 use super::output::ConnId;
 use crate::ws::sender::Unwritten;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 /// How a request is to be made.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct RequestOptions {
     /// Time for the answer, waiting for a connection and for the rate limiter included. Default: `Config::request_timeout`.
     pub timeout: Option<Duration>,
@@ -21,7 +22,8 @@ pub struct RequestOptions {
 }
 
 /// What becomes of a request when there is no connection, or when that is lost before the answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum OnDisconnect {
     /// It fails at once, and says whether it was sent.
     #[default]

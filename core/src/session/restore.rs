@@ -10,6 +10,7 @@ use super::topic::SubscriptionState;
 use super::{Epoch, Mutant, RequestId, Session, SubscriptionId};
 use crate::error::{Notice, Recovery, Refusal, Timeout};
 use crate::protocol::Fault;
+use crate::record::Input;
 use crate::ws::Kind;
 use crate::ws::deflate::{Deflater, Inflater};
 use crate::ws::handshake::Upgraded;
@@ -296,6 +297,9 @@ impl Session {
     /// If this request fails, that is told by [`take_failed`](Self::take_failed) at once and not by an event in its turn: whoever
     /// awaits it must not hang on events that he does not take.
     pub(crate) fn watch(&mut self, id: RequestId) {
+        if self.tap.is_some() {
+            self.tap(Input::Watch { id }, None);
+        }
         // It may have failed already, and then that is an event.
         if self.requests.is_users(id.0) {
             self.watched.insert(id);
@@ -317,6 +321,7 @@ impl Session {
                 let outcome =
                     if maybe_sent { OwnedOutcome::SentUnknown(why) } else { OwnedOutcome::NotSent(why) };
                 self.watched_failed.push((RequestId(id), outcome));
+                self.tap_failed(RequestId(id), maybe_sent, why);
             }
             What::User => self.events.push_back(Queued::Unanswered { id: RequestId(id), maybe_sent, why }),
             What::Authenticate if late => self.overdue = Some(Timeout::Authentication),

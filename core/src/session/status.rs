@@ -95,6 +95,8 @@ pub(crate) struct History {
     why: String,
     since: Instant,
     transitions: VecDeque<Transition>,
+    /// Changes that were not told to the recorder yet, if there is one.
+    notes: Option<Vec<Transition>>,
 }
 
 impl History {
@@ -106,7 +108,18 @@ impl History {
             why: "not polled yet".to_owned(),
             since: now,
             transitions: VecDeque::new(),
+            notes: None,
         }
+    }
+
+    /// Keeps changes until [`noted`](Self::noted) takes them.
+    pub(crate) fn note(&mut self) {
+        self.notes = Some(Vec::new());
+    }
+
+    /// The changes since the last call.
+    pub(crate) fn noted(&mut self) -> Vec<Transition> {
+        self.notes.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// The state is `to`. If it was that already, what changes is only why.
@@ -118,7 +131,9 @@ impl History {
         if self.transitions.len() == Self::KEPT {
             self.transitions.pop_front();
         }
-        self.transitions.push_back(Transition { at: now, from: self.state, to, why: self.why.clone() });
+        let change = Transition { at: now, from: self.state, to, why: self.why.clone() };
+        self.notes.iter_mut().for_each(|notes| notes.push(change.clone()));
+        self.transitions.push_back(change);
         (self.state, self.since) = (to, now);
     }
 

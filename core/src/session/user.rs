@@ -11,11 +11,13 @@ use super::subscriptions::Subscription;
 use super::topic::SubscribeOptions;
 use crate::message::Message;
 use crate::protocol::{Context, OwnedRpcError, Request, Topic, Unsupported};
+use crate::record::Input;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::{Duration, Instant};
 
 /// How a message is to be sent.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SendOptions {
     /// Whether it may be compressed, if compression was agreed on. Default true; false for what is compressed already.
@@ -135,6 +137,32 @@ impl Session {
         options: SendOptions,
         now: Instant,
     ) -> Result<SendId, SendError> {
+        if self.tap.is_some() {
+            return self.send_recorded(message, options, now);
+        }
+        self.send_now(message, options, now)
+    }
+
+    #[cold]
+    fn send_recorded(
+        &mut self,
+        message: Message<'_>,
+        options: SendOptions,
+        now: Instant,
+    ) -> Result<SendId, SendError> {
+        self.tap(Input::Send { message, options: &options }, now);
+        let result = self.send_now(message, options, now);
+        self.tap_refused(&result);
+        result
+    }
+
+    #[inline]
+    fn send_now(
+        &mut self,
+        message: Message<'_>,
+        options: SendOptions,
+        now: Instant,
+    ) -> Result<SendId, SendError> {
         let (true, Some(index)) = (self.direct, self.current) else {
             return self.send_limited(message, None, &options, now);
         };
@@ -230,6 +258,20 @@ impl Session {
         options: RequestOptions,
         now: Instant,
     ) -> Result<RequestId, SendError> {
+        if self.tap.is_some() {
+            self.tap(Input::Request { request, options: &options }, now);
+        }
+        let result = self.request_now(request, options, now);
+        self.tap_refused(&result);
+        result
+    }
+
+    fn request_now(
+        &mut self,
+        request: Request<'_>,
+        options: RequestOptions,
+        now: Instant,
+    ) -> Result<RequestId, SendError> {
         let online = self.may_request(1, &options)?;
         let id = match options.id {
             Some(id) if self.requests.is_live(id) || self.outbox.names(id) => {
@@ -278,6 +320,20 @@ impl Session {
     /// # Errors
     /// Those of [`request`](Self::request). None of them is made then.
     pub fn request_batch(
+        &mut self,
+        requests: &[Request<'_>],
+        options: RequestOptions,
+        now: Instant,
+    ) -> Result<Vec<RequestId>, SendError> {
+        if self.tap.is_some() {
+            self.tap(Input::Batch { requests, options: &options }, now);
+        }
+        let result = self.request_batch_now(requests, options, now);
+        self.tap_refused(&result);
+        result
+    }
+
+    fn request_batch_now(
         &mut self,
         requests: &[Request<'_>],
         options: RequestOptions,
@@ -355,13 +411,28 @@ impl Session {
         result: Result<&str, &OwnedRpcError>,
         now: Instant,
     ) -> Result<SendId, SendError> {
+        if self.tap.is_some() {
+            self.tap(Input::Respond { epoch, id, result }, now);
+        }
+        let result = self.respond_now(epoch, id, result, now);
+        self.tap_refused(&result);
+        result
+    }
+
+    fn respond_now(
+        &mut self,
+        epoch: Epoch,
+        id: &str,
+        result: Result<&str, &OwnedRpcError>,
+        now: Instant,
+    ) -> Result<SendId, SendError> {
         if epoch != self.epoch {
             return Err(SendError::Gone);
         }
         let mut text = String::new();
         self.config.protocol.respond(id, result, &mut text).map_err(SendError::Unsupported)?;
         self.calm = false;
-        self.send(Message::Text(&text), SendOptions::default(), now)
+        self.send_now(Message::Text(&text), SendOptions::default(), now)
     }
 
     /// Sends a request that is never answered, such as a JSON-RPC notification (specification section 4.1). It is sent as a message is: over the
@@ -393,6 +464,9 @@ impl Session {
 
     /// Stops waiting for an answer: the request is settled as cancelled. False if it is settled already.
     pub fn cancel(&mut self, id: RequestId, now: Instant) -> bool {
+        if self.tap.is_some() {
+            self.tap(Input::Cancel { id }, now);
+        }
         self.calm = false;
         if !self.requests.is_users(id.0) {
             return false;
@@ -416,8 +490,12 @@ impl Session {
         options: SubscribeOptions,
         now: Instant,
     ) -> SubscriptionId {
+        let topic = topic.into();
+        if self.tap.is_some() {
+            self.tap(Input::Subscribe { topic: &topic, options: &options }, now);
+        }
         self.calm = false;
-        let (id, new) = self.subscriptions.add(topic.into(), options, now);
+        let (id, new) = self.subscriptions.add(topic, options, now);
         if new && self.may_ask() {
             self.subscriptions.ask(id, false, now);
             self.pump(now);
@@ -427,6 +505,9 @@ impl Session {
 
     /// Gives up one reference to a subscription; the last one ends it. False if there is no such subscription.
     pub fn unsubscribe(&mut self, id: SubscriptionId, now: Instant) -> bool {
+        if self.tap.is_some() {
+            self.tap(Input::Unsubscribe { id }, now);
+        }
         self.calm = false;
         match self.subscriptions.release(id) {
             Ok(Some(subscription)) => {
@@ -445,6 +526,9 @@ impl Session {
 
     /// Ends a subscription, whoever holds references to it: messages of it that still come on this connection are thrown away.
     pub(crate) fn end_subscription(&mut self, id: SubscriptionId, now: Instant) {
+        if self.tap.is_some() {
+            self.tap(Input::EndSubscription { id }, now);
+        }
         self.calm = false;
         if let Some(subscription) = self.subscriptions.end(id) {
             self.leave(id, subscription, now);
@@ -475,6 +559,9 @@ impl Session {
     /// Drops the current connection, if there is one, and makes another at once, or as soon as `Config::flap_budget` and `Config::cooldown`
     /// allow it. Subscriptions are restored on it. What had arrived is told first. Does nothing while an attempt is under way.
     pub fn reconnect(&mut self, now: Instant) {
+        if self.tap.is_some() {
+            self.tap(Input::Reconnect, now);
+        }
         self.calm = false;
         if self.closing || self.history.state == State::Closed {
             return;

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 /// What to do when no data comes: opt-in, for a connection or for a topic.
 ///
 /// Only data counts, not pings, pongs or heartbeats. `after` should be well above the longest pause of a quiet hour.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Watch {
     pub(crate) after: Duration,
     pub(crate) up_to: Step,

@@ -28,6 +28,8 @@ pub(crate) struct Sender {
     /// Longest message that needs neither several frames nor a look at compression.
     simple: usize,
     calm: u32,
+    /// What is sent, for a recorder: opcode and payload.
+    notes: Option<Vec<(u8, Vec<u8>)>>,
 }
 
 /// What was not written of the messages of a lost connection, counted from the newest back.
@@ -59,7 +61,18 @@ impl Sender {
             messages: 0,
             simple: fragment,
             calm: 0,
+            notes: None,
         }
+    }
+
+    /// Keeps what is sent until [`noted`](Self::noted) takes it.
+    pub(crate) fn note(&mut self) {
+        self.notes = Some(Vec::new());
+    }
+
+    /// What was sent since the last call: opcode and payload of each.
+    pub(crate) fn noted(&mut self) -> Vec<(u8, Vec<u8>)> {
+        self.notes.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// Messages are compressed from here on, as the deflater's threshold says.
@@ -110,6 +123,9 @@ impl Sender {
     pub(crate) fn message(&mut self, kind: Kind, payload: &[u8], compress: bool) {
         let opcode = if kind == Kind::Text { TEXT } else { BINARY };
         self.messages += 1;
+        if let Some(notes) = &mut self.notes {
+            notes.push((opcode, payload.to_vec()));
+        }
         if payload.len() > self.simple.min(125) || !self.short_frame(FIN | opcode, payload) {
             self.message_slow(opcode, payload, compress);
         }
@@ -164,6 +180,9 @@ impl Sender {
     /// If the payload is longer than the 125 bytes that RFC 6455 section 5.5 allows: callers build or received it.
     pub(crate) fn control(&mut self, opcode: u8, payload: &[u8]) {
         assert!(payload.len() <= 125, "control frames hold at most 125 bytes");
+        if let Some(notes) = &mut self.notes {
+            notes.push((opcode, payload.to_vec()));
+        }
         self.frame(FIN | opcode, payload);
         // A seam at the very front counts unless the frame before it was never begun there: all before `head` is out.
         if let Some(&seam) = self.seams.front() {
@@ -178,6 +197,9 @@ impl Sender {
     /// Encodes a close frame, after all that was sent: nothing may follow it (RFC 6455 section 5.5.1).
     pub(crate) fn close(&mut self, payload: &[u8]) {
         self.seams.clear();
+        if let Some(notes) = &mut self.notes {
+            notes.push((CLOSE, payload.to_vec()));
+        }
         self.frame(FIN | CLOSE, payload);
     }
 

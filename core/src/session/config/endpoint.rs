@@ -3,10 +3,12 @@
 use super::validate::Range;
 use super::{Config, ConfigError};
 use crate::clock::Clock;
+use crate::record::EndpointRecord;
 use crate::session::backoff;
-use crate::ws::handshake::HandshakeOptions;
+use crate::ws::handshake::{HandshakeOptions, may_be_token};
 use crate::ws::{HeaderError, Headers, Target, UrlError};
 use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -48,7 +50,8 @@ pub struct Endpoint {
 }
 
 /// What is done with a fresh endpoint that the provider gives ahead of the old one's expiry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Refresh {
     /// As [`Reauthenticate`](Self::Reauthenticate) if the protocol can ([`Protocol::reauthenticates`](crate::Protocol::reauthenticates)),
@@ -68,7 +71,8 @@ pub enum Refresh {
 }
 
 /// What becomes of a connection whose endpoint has expired, if no fresh one was to be had.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum AtExpiry {
     /// It is kept until the server ends it, and the provider is asked on: as long as data comes, giving it up would only make an
@@ -332,6 +336,61 @@ impl Endpoint {
             self.params = Params::default();
         }
         self.target = to;
+    }
+
+    /// What is written to a record.
+    pub(crate) fn recorded(&self) -> EndpointRecord {
+        let secret = || EndpointRecord::SECRET.to_owned();
+        let header = |(name, value): (&str, &str)| {
+            let value = if Headers::is_secret(name) { secret() } else { value.to_owned() };
+            (name.to_owned(), value)
+        };
+        let protocol = |name: &String| if may_be_token(name) { secret() } else { name.clone() };
+        let scheme = if self.target.secure() { "wss" } else { "ws" };
+        EndpointRecord {
+            url: format!("{scheme}://{}{}", self.target.authority(), self.target.resource()),
+            headers: self.headers.iter().map(header).collect(),
+            subprotocols: self.subprotocols.as_ref().map(|names| names.iter().map(protocol).collect()),
+            params: self.params.iter().map(|(name, _)| (name.to_owned(), secret())).collect(),
+            ping_interval: self.ping_interval,
+            pong_timeout: self.pong_timeout,
+            heartbeat_interval: self.heartbeat_interval,
+            heartbeat_timeout: self.heartbeat_timeout,
+            expires_in: match self.expiry {
+                Some(Expiry::In(life)) => Some(life),
+                _ => None,
+            },
+            expires_at: match self.expiry {
+                Some(Expiry::At(end)) => Some(end),
+                _ => None,
+            },
+            refresh_after: self.refresh_after,
+            refresh: self.refresh,
+            at_expiry: self.at_expiry,
+        }
+    }
+
+    /// What [`recorded`](Self::recorded) wrote.
+    pub(crate) fn from_record(record: &EndpointRecord) -> Result<Self, String> {
+        let mut endpoint = Self::new(&record.url).map_err(|error| error.to_string())?;
+        for (name, value) in &record.headers {
+            endpoint = endpoint.header(name, value).map_err(|error| error.to_string())?;
+        }
+        for (name, value) in &record.params {
+            endpoint = endpoint.param(name, value);
+        }
+        Ok(Self {
+            subprotocols: record.subprotocols.clone(),
+            ping_interval: record.ping_interval,
+            pong_timeout: record.pong_timeout,
+            heartbeat_interval: record.heartbeat_interval,
+            heartbeat_timeout: record.heartbeat_timeout,
+            expiry: record.expires_in.map(Expiry::In).or(record.expires_at.map(Expiry::At)),
+            refresh_after: record.refresh_after,
+            refresh: record.refresh,
+            at_expiry: record.at_expiry,
+            ..endpoint
+        })
     }
 
     /// Whether its time is over.

@@ -27,6 +27,7 @@ pub(crate) use validate::MAX_TIME;
 
 use super::{Cooldown, Limit, Policy, SharedLimits, Watch};
 use crate::protocol::{Plain, Protocol};
+use crate::record::{Recorder, Recording};
 use crate::transport::proxy::ProxyRules;
 #[cfg(feature = "tls")]
 use crate::transport::tls::TlsConfig;
@@ -126,6 +127,7 @@ pub struct Config {
     pub(crate) cooldown: Cooldown,
     pub(crate) send_limits: Vec<Limit>,
     pub(crate) shared_limits: SharedLimits,
+    pub(crate) recording: Recording,
     #[cfg(feature = "mutants")]
     pub(crate) mutant: Option<crate::session::Mutant>,
 }
@@ -188,6 +190,7 @@ impl Config {
             cooldown: Cooldown::default(),
             send_limits: Vec::new(),
             shared_limits: SharedLimits::default(),
+            recording: Recording::default(),
             #[cfg(feature = "mutants")]
             mutant: None,
         }
@@ -254,6 +257,23 @@ impl Config {
     #[cfg(feature = "tls")]
     pub fn tls(self, tls: TlsConfig) -> Self {
         Self { tls, ..self }
+    }
+
+    /// Tells everything that happens to a recorder, such as that of `everwire-record`. It is no part of the configuration as data. Default none.
+    pub fn recorder(self, recorder: Arc<dyn Recorder>) -> Self {
+        Self { recording: Recording(Some(recorder)), ..self }
+    }
+
+    /// A number, in 16 hexadecimal digits, that is another one for another configuration: what it is as data and what its protocol shows of itself.
+    /// Secrets, TLS and the recorder have no part in it.
+    pub fn digest(&self) -> String {
+        let data = serde_json::to_string(self).unwrap_or_default();
+        let text = format!("{data}\n{:?}", self.protocol);
+        // FNV-1a: it is to find changes that nobody meant, not those that somebody hides.
+        let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        format!("{hash:016x}")
     }
 
     /// Bounds on what the peer may send: `max_frame` 125 bytes to 1 GiB (default 16 MiB), `max_message` 125 bytes to 1 TiB (default

@@ -1,0 +1,75 @@
+//! What a record has of a connection's bytes, in the place of a socket and of what lies between.
+
+use crate::error::{Disconnect, Error};
+use crate::ws::receiver::Receiver;
+
+/// The bytes of a WebSocket that are still to be read, and what comes behind them.
+#[derive(Debug, Default)]
+pub(crate) struct Feed {
+    bytes: Vec<u8>,
+    /// So many of them were read.
+    at: usize,
+    fault: Option<Error>,
+    /// What is found when time is over.
+    late: Option<Error>,
+    /// TLS or a proxy lay between, and had something for the socket.
+    between: bool,
+    busy: bool,
+}
+
+impl Feed {
+    /// These bytes came of a read, and then this.
+    pub(crate) fn put(&mut self, bytes: &[u8], fault: Option<Error>, late: Option<Error>) {
+        self.bytes.drain(..std::mem::take(&mut self.at));
+        self.bytes.extend_from_slice(bytes);
+        self.fault = self.fault.take().or(fault);
+        self.late = self.late.take().or(late);
+    }
+
+    /// The same as a socket and what lies between would have it.
+    pub(crate) fn read(&mut self, receiver: &mut Receiver, retired: bool) -> Result<bool, Error> {
+        let mut any = false;
+        while self.at < self.bytes.len() {
+            let room = receiver.recv_buffer();
+            let len = room.len().min(self.bytes.len() - self.at);
+            if len == 0 {
+                break;
+            }
+            room[..len].copy_from_slice(&self.bytes[self.at..self.at + len]);
+            self.at += len;
+            receiver.received(len);
+            any = true;
+            if retired {
+                receiver.discard();
+            }
+        }
+        match &self.fault {
+            Some(fault) if !any && self.at == self.bytes.len() && !is_end(fault) => Err(fault.clone()),
+            _ => Ok(any),
+        }
+    }
+
+    /// Whether TLS said that nothing more comes.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.fault.as_ref().is_some_and(is_end)
+    }
+
+    pub(crate) fn overdue(&mut self) -> Option<Error> {
+        self.late.take()
+    }
+
+    /// Whether the socket has all that there is for it, if nothing `plain` waits.
+    pub(crate) fn is_idle(&self, plain: bool) -> bool {
+        if self.between { !self.busy } else { plain }
+    }
+
+    /// A write, or what lay `between` took something.
+    pub(crate) fn wrote(&mut self, idle: bool, between: bool) {
+        self.between |= between;
+        self.busy = !idle;
+    }
+}
+
+fn is_end(fault: &Error) -> bool {
+    matches!(fault, Error::Disconnected(Disconnect::Eof))
+}
