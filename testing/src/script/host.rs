@@ -4,15 +4,16 @@ use super::{HttpResponse, Punishment, Replies, Reply, Script};
 use crate::sim::ws::{self, Heard, Socket, Upgrade};
 use crate::sim::{self, Accept, Action, Ended, Server};
 use std::collections::{BTreeMap, VecDeque};
-use std::fmt::Write;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 /// How long the client may take to answer a close frame.
 const CLOSE_TIME: Duration = Duration::from_secs(5);
-/// Punishments that are kept, and lines of the transcript.
+/// Punishments that are kept.
 const KEPT: usize = 1000;
-const LINES: usize = 200;
+/// Lines of the transcript that tell what a client did, and that tell what the script said.
+const DONE: usize = 200;
+const SAID: usize = 100;
 /// The longest text that the transcript shows, in bytes.
 const SHOWN: usize = 400;
 
@@ -28,7 +29,10 @@ pub struct Host<S> {
     punished: Vec<Punishment>,
     judge: Judge,
     upgraded: usize,
-    lines: VecDeque<(Duration, u64, String)>,
+    /// By their numbers.
+    done: VecDeque<(u64, String)>,
+    said: VecDeque<(u64, String)>,
+    lines: u64,
 }
 
 /// What a simulation ends with.
@@ -72,7 +76,9 @@ impl<S: Script> Host<S> {
             punished: Vec::new(),
             judge: Judge::Strict,
             upgraded: 0,
-            lines: VecDeque::new(),
+            done: VecDeque::new(),
+            said: VecDeque::new(),
+            lines: 0,
         }
     }
 
@@ -119,22 +125,24 @@ impl<S: Script> Host<S> {
         self.conns.iter().filter(|(_, conn)| conn.stage == Stage::Open).map(|(id, _)| *id)
     }
 
-    /// The last 200 messages both ways, one to a line, cut to 400 bytes: for whoever looks for a fault.
+    /// What clients did last, and what the script said last (200 lines and 100 lines, cut to 400 bytes): for whoever looks for a fault.
     pub fn transcript(&self) -> String {
-        let mut text = String::new();
-        for (at, conn, line) in &self.lines {
-            // Writing to a string cannot fail.
-            let _ = writeln!(text, "{:>14.6} #{conn} {line}", at.as_secs_f64());
-        }
-        text
+        let mut lines: Vec<&(u64, String)> = self.done.iter().chain(&self.said).collect();
+        lines.sort_unstable_by_key(|(number, _)| *number);
+        lines.into_iter().flat_map(|(_, line)| [line.as_str(), "\n"]).collect()
     }
 
     fn line(&mut self, now: Duration, conn: u64, what: &str, text: &str) {
-        if self.lines.len() == LINES {
-            self.lines.pop_front();
+        let (lines, most) = match what {
+            "->" => (&mut self.said, SAID),
+            _ => (&mut self.done, DONE),
+        };
+        if lines.len() == most {
+            lines.pop_front();
         }
         let end = (0..=text.len().min(SHOWN)).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-        self.lines.push_back((now, conn, format!("{what} {}", &text[..end])));
+        self.lines += 1;
+        lines.push_back((self.lines, format!("{:>14.6} #{conn} {what} {}", now.as_secs_f64(), &text[..end])));
     }
 
     fn punish(&mut self, punishment: Punishment, now: Duration) {

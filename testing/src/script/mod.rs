@@ -1,7 +1,8 @@
 //! Scripted venues: what a server says, as a plain state machine over messages, which is run over real sockets and in virtual time alike.
 //!
 //! A [`Script`] is called with what a client does, says what it does itself through [`Replies`], and punishes what the real venue punishes.
-//! [`Host`] makes a [`sim::Server`](crate::sim::Server) of it, [`Live`] a server on a loopback port, and [`kit`] has what scripts share.
+//! [`Host`] makes a [`sim::Server`](crate::sim::Server) of it, [`Live`] a server on a loopback port,
+//! [`trial`] tries a session against it in simulations by the hundred, and [`kit`] has what scripts share.
 //!
 //! A venue with one channel, which numbers what it says in it:
 //!
@@ -91,6 +92,7 @@ pub mod kraken;
 pub mod kucoin;
 mod live;
 pub mod okx;
+pub mod trial;
 
 pub use host::Host;
 pub use live::{Live, LiveBuilder};
