@@ -48,7 +48,8 @@ pub trait Protocol: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// [`Unsupported`] if it cannot be written, such as for want of a signature: the connection ends with
-    /// [`Error::Unsupported`](crate::Error::Unsupported), which is no refusal, and another one is made after the usual delay.
+    /// [`Error::Unsupported`](crate::Error::Unsupported), which is no refusal, and another one is made after the usual delay. One that is authenticated
+    /// already goes on, and it is tried again.
     fn authenticate(&self, id: u64, context: &Context<'_>, out: &mut String) -> Result<Ack, Unsupported> {
         let _ = (id, context, out);
         Ok(Ack::None)
@@ -162,7 +163,8 @@ pub trait Protocol: fmt::Debug + Send + Sync {
     /// Writes a message that subscribes to all of `topics`, which [share](Self::shares) one, to `out`, and says how its outcome is learnt.
     ///
     /// # Errors
-    /// [`Unsupported`] if it cannot be written: the topics are rejected with the reason, and tried again as rejected ones are.
+    /// [`Unsupported`] if it cannot be written. Of several topics each is tried alone, so that one that cannot be said does not take the
+    /// others with it. One is rejected with the reason, and tried again as rejected ones are.
     fn subscribe(
         &self,
         id: u64,
@@ -175,7 +177,7 @@ pub trait Protocol: fmt::Debug + Send + Sync {
     /// to be sent.
     ///
     /// # Errors
-    /// [`Unsupported`] if it cannot be written: nothing is sent then.
+    /// [`Unsupported`] if it cannot be written: nothing is sent then, and the server may go on sending messages of these topics.
     fn unsubscribe(
         &self,
         id: u64,

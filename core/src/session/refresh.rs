@@ -43,6 +43,9 @@ pub(crate) struct Renewal {
     authenticate_at: Option<Instant>,
     /// It is being made again.
     reauthenticates: bool,
+    /// How often in a row it could not be written.
+    unsigned: u32,
+    unsigned_backoff: Backoff,
     /// By when the server must have greeted us.
     greeting_by: Option<Instant>,
     /// The next attempt is made with this one.
@@ -264,8 +267,21 @@ impl Session {
                 self.pump(now);
             }
             Ok(false) => {}
-            Err(unsaid) => self.cannot_introduce("the authentication", unsaid, now),
+            Err(unsaid) => self.cannot_introduce(&What::Authenticate, unsaid, now),
         }
+    }
+
+    /// The protocol could not write it, and the connection still works: it is tried again until the server ends that.
+    pub(super) fn cannot_reauthenticate(&mut self, error: Error, now: Instant) {
+        let (initial, max) = (self.config.backoff_initial, self.config.backoff_max);
+        let delay = self.renewal.unsigned_backoff.next(initial, max, &mut self.rng).max(TICK);
+        let retry_at = Some(now + delay);
+        self.renewal.reauthenticates = false;
+        self.renewal.authenticate_at = retry_at;
+        self.renewal.unsigned = self.renewal.unsigned.saturating_add(1);
+        let (failures, expires_at) = (self.renewal.unsigned, self.renewal.authenticated_until);
+        let epoch = self.epoch;
+        self.events.push_back(Queued::RefreshFailed { failures, error, retry_at, expires_at, epoch });
     }
 
     /// The server took our authentication. It holds for so long, if it says.
@@ -277,6 +293,7 @@ impl Session {
 
     /// It is not being made again any more.
     pub(super) fn reauthenticated(&mut self) {
+        (self.renewal.unsigned, self.renewal.unsigned_backoff) = (0, Backoff::default());
         self.renewal.reauthenticates = false;
     }
 

@@ -272,6 +272,16 @@ impl Subscriptions {
         }
     }
 
+    /// They are not to be asked for any more, until they have their turn again.
+    pub(crate) fn unasked(&mut self, ids: &[SubscriptionId]) {
+        self.unplanned = true;
+        for id in ids {
+            if let Some(subscription) = self.all.get(id) {
+                self.asks.remove(&(Reverse(subscription.options.priority), *id));
+            }
+        }
+    }
+
     /// This request ends it, so that it can be made anew.
     pub(crate) fn renews(&mut self, id: SubscriptionId, request: u64) {
         if let Some(subscription) = self.all.get_mut(&id) {
