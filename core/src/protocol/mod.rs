@@ -246,7 +246,9 @@ pub trait Protocol: fmt::Debug + Send + Sync {
         None
     }
 
-    /// How long the server lets a connection live. The session changes over to a new one ahead of that. `None`, the default: for ever.
+    /// How long the server lets a connection live, from its handshake on; at least 1 s. After 0.95 to 0.98 of that, at random, the session changes
+    /// over to a new one, told as [`Event::Lost`](crate::Event::Lost) with [`Error::Rotated`](crate::Error::Rotated); later if
+    /// `Config::flap_budget` or a cool-down forbids another connection. `None`, the default: for ever.
     fn life(&self) -> Option<Duration> {
         None
     }

@@ -320,7 +320,9 @@ impl Session {
                     | Error::Authentication(_)
                     | Error::Preparation(_)
                     | Error::Unsupported(_) => Some(CloseCode::Normal),
-                    Error::Expired | Error::Renewed | Error::Reconnect => Some(CloseCode::Normal),
+                    Error::Expired | Error::Renewed | Error::Rotated | Error::Reconnect => {
+                        Some(CloseCode::Normal)
+                    }
                     Error::Timeout(_) => Some(CloseCode::Away),
                     _ => None,
                 };

@@ -23,7 +23,7 @@ impl Session {
         self.stats.connections += 1;
         self.epoch = Epoch(self.stats.connections);
         self.current = Some(index);
-        self.begin_renewal(index);
+        self.begin_renewal(index, now);
         let link = &mut self.links[index];
         link.liveness.start(link.terms.ping_interval, now);
         if let (Some(params), Some(config)) = (&upgraded.deflate, &self.config.handshake.deflate) {
