@@ -147,8 +147,9 @@ pub trait Protocol: fmt::Debug + Send + Sync {
     /// Most topics that one [`subscribe`](Self::subscribe) or [`unsubscribe`](Self::unsubscribe) may name. At least 1.
     fn topics_per_message(&self) -> usize;
 
-    /// Most topics that may be subscribed to on one connection; those beyond wait until others are given up. `None`, the default: as many as
-    /// are wanted.
+    /// Most topics that may be subscribed to on one connection. Those beyond wait until others are given up or refused, the highest priority
+    /// first; [`Event::Online`](crate::Event::Online) does not wait for them, and a topic that is in force gives its place to none. `None`, the
+    /// default: as many as are wanted.
     fn topics_per_connection(&self) -> Option<usize> {
         None
     }

@@ -65,7 +65,7 @@ impl Session {
     /// Sends what waits and may go now.
     pub(super) fn let_all_out(&mut self, now: Instant) {
         let Some(index) = self.current else { return };
-        self.subscriptions.plan(&*self.config.protocol);
+        self.plan_topics(now);
         if self.outbox.is_empty()
             && self.subscriptions.next_asks().is_empty()
             && !self.subscriptions.leaving.has_unsaid()
@@ -95,11 +95,17 @@ impl Session {
                 } else {
                     passed |= self.outbox.ready_at.is_some();
                 }
-                self.subscriptions.plan(&*self.config.protocol);
+                self.plan_topics(now);
             }
         }
         if self.links[index].sender.queued() > before {
             self.links[index].encrypt();
+        }
+    }
+
+    fn plan_topics(&mut self, now: Instant) {
+        if self.subscriptions.plan(&*self.config.protocol) {
+            self.check_restored(now);
         }
     }
 
