@@ -240,9 +240,11 @@ pub trait Protocol: fmt::Debug + Send + Sync {
         None
     }
 
-    /// Watches all text messages of a connection, for a server that numbers them through, whatever their topic. It is given no sequence,
-    /// only the text. A new one is made for each connection. What it finds missing may have been of any topic: all are told of the gap, and are
-    /// made anew. Default: there is none.
+    /// Watches all text messages of a connection, for a server that numbers them through, whatever their topic: answers and heartbeats are among
+    /// them, and several messages in one ([`Inbound::Batch`]) are given as one. It sees each before [`classify`](Self::classify), and is given no
+    /// sequence, only the text. A new one is made for each connection. What it finds missing may have been of any topic: one
+    /// [`Event::Gap`](crate::Event::Gap) ahead of the message names all that are in force, and each of them is made anew, as often as resyncs may
+    /// be. What it calls a duplicate goes no further. Default: there is none, which costs nothing.
     fn connection_tracker(&self) -> Option<Box<dyn Tracker>> {
         None
     }

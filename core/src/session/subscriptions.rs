@@ -416,6 +416,12 @@ impl Subscriptions {
         ids.into_iter().filter_map(|id| Some((id, self.remove(id)?))).collect()
     }
 
+    /// Those that are in force, and miss nothing that they will be told of later.
+    pub(crate) fn in_force(&self) -> Vec<(SubscriptionId, String)> {
+        let live = self.all.iter().filter(|(_, s)| s.live && s.gap.is_none());
+        live.map(|(id, s)| (*id, s.topic.name().to_owned())).collect()
+    }
+
     /// These topics are in force: that ends their gaps. Those that had one make up the report. Topics whose gaps began differently get
     /// reports of their own.
     pub(crate) fn close_gaps(&mut self, ids: &[SubscriptionId], after: Epoch, until: Instant) -> Vec<Gap> {
