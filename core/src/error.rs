@@ -76,6 +76,8 @@ pub enum Error {
     Expired,
     /// The session changed over to another connection, as the provider gave a fresh endpoint ahead of the old one's expiry.
     Renewed,
+    /// The session changed over to another connection, as the server would soon have ended this one ([`Protocol::life`](crate::Protocol::life)).
+    Rotated,
     /// The user asked for another connection (`Session::reconnect`).
     Reconnect,
 }
@@ -370,7 +372,7 @@ impl Error {
 
     /// Whether the session wanted the end of the connection itself, to make another one at once.
     pub(crate) fn is_wanted(&self) -> bool {
-        matches!(self, Self::Reconnect | Self::Renewed)
+        matches!(self, Self::Reconnect | Self::Renewed | Self::Rotated)
     }
 
     /// Whether it is a refusal that does not end a session that was online before: what served once will serve again.
@@ -412,6 +414,9 @@ impl fmt::Display for Error {
             Self::Notice(notice) => write!(f, "the server gave notice ({:?})", notice.text),
             Self::Expired => f.write_str("the endpoint expired, and there was no fresh one"),
             Self::Renewed => f.write_str("the session changes over to a connection with a fresh endpoint"),
+            Self::Rotated => {
+                f.write_str("the session changes over to a new connection before the server ends this one")
+            }
             Self::Reconnect => f.write_str("a new connection was asked for"),
         }
     }

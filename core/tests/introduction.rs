@@ -13,7 +13,7 @@ use everwire_core::{
 };
 use needs::*;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 fn separate() -> Words {
     Words { authenticates: Some(Ack::Separate), ..Words::default() }
@@ -302,4 +302,35 @@ fn a_signer_that_fails_is_no_refusal() {
         assert_eq!(h.texts(conn).len(), 1);
         assert!(matches!(h.s.state(), State::Authenticating | State::Preparing));
     }
+}
+
+#[test]
+fn a_signer_that_fails_later_costs_no_connection() {
+    let unsigned = Arc::new(AtomicU32::new(0));
+    let words = Words { lasts: Some(secs(100)), unsigned: unsigned.clone(), ..separate() };
+    let mut h = opened_with(words, |config| config.backoff(secs(1), secs(4)));
+    say(&mut h, 0, &["granted a"]);
+    assert_eq!(brief(&mut h), ["authenticated", "online false"]);
+    let expires_at = h.now + secs(100);
+    unsigned.store(3, Ordering::Relaxed);
+    h.advance(secs(95));
+    h.flush(0);
+    let told = h.told();
+    let mut last = h.now - secs(95) + secs(72);
+    for (n, event) in told.iter().enumerate() {
+        let OwnedEvent::RefreshFailed { failures, error, retry_at, expires_at: until, .. } = event else {
+            panic!("{event:?}")
+        };
+        assert_eq!((*failures as usize, *until), (n + 1, Some(expires_at)));
+        assert_eq!(
+            error.to_string(),
+            "the protocol could not write the authentication: the signer does not answer"
+        );
+        assert!(retry_at.unwrap() > last, "later each time");
+        last = retry_at.unwrap();
+    }
+    assert_eq!(told.len(), 3);
+    assert_eq!(h.texts(0)[1..].len(), 1, "then it could");
+    say(&mut h, 0, &["granted b"]);
+    assert_eq!((brief(&mut h), h.s.state()), (vec!["authenticated".into()], State::Online));
 }

@@ -10,6 +10,8 @@ use everwire_core::protocol::{Ack, Fault};
 use everwire_core::{Limit, Recovery, State, SubscriptionState};
 use needs::*;
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 fn separate() -> Words {
     Words { subscribes: Ack::Separate, ..Words::default() }
@@ -238,4 +240,59 @@ fn errors_are_read_by_the_protocol_wherever_they_are_told() {
     let lease = h.s.lease().unwrap();
     assert_eq!(in_short(&lease.event().to_owned()), format!("{} refused: worst (code 9)", id.as_u64()));
     h.s.give_back(lease);
+}
+
+#[test]
+fn a_topic_that_cannot_be_said_does_not_take_the_others_with_it() {
+    let unsigned = Arc::new(AtomicU32::new(2));
+    let words = Words { unsigned: unsigned.clone(), ..Words::default() };
+    let mut h = with_topics(words, &[("a", 0), ("!b", 0), ("c", 0)]);
+    // Not together, and not alone either, for now.
+    assert_eq!(h.texts(0), ["sub 3 a", "sub 5 c"]);
+    assert_eq!(brief(&mut h), ["-!b: the signer does not answer"]);
+    say(&mut h, 0, &["ok 3 a", "ok 5 c"]);
+    assert_eq!(brief(&mut h), ["+a", "+c", "online false"]);
+    let refused = h.s.subscriptions().find(|s| s.topic == "!b").unwrap();
+    assert_eq!(refused.state, SubscriptionState::Rejected);
+    assert_eq!(refused.reason.as_deref(), Some("the signer does not answer"));
+    h.advance(refused.retry_at.unwrap() - h.now);
+    h.flush(0);
+    assert_eq!(h.texts(0)[2..], ["sub 6 !b"]);
+    say(&mut h, 0, &["ok 6 !b"]);
+    assert_eq!(brief(&mut h), ["+!b"]);
+}
+
+#[test]
+fn what_cannot_be_said_has_nothing_to_be_taken_back() {
+    let unsigned = Arc::new(AtomicU32::new(u32::MAX));
+    let words = Words { unsigned: unsigned.clone(), ..Words::default() };
+    let mut h = with_topics(words, &[("!a", 0)]);
+    assert_eq!(brief(&mut h), ["-!a: the signer does not answer", "online false"]);
+    for _ in 0..3 {
+        h.advance(secs(100));
+        h.flush(0);
+    }
+    assert!(brief(&mut h).iter().all(|told| told == "-!a: the signer does not answer"));
+    let id = h.s.subscriptions().next().unwrap().id;
+    unsigned.store(0, Ordering::Relaxed);
+    h.s.unsubscribe(id, h.now);
+    h.run();
+    h.flush(0);
+    assert_eq!((h.texts(0).len(), h.s.subscriptions().count()), (0, 0), "the server never heard of it");
+}
+
+#[test]
+fn what_cannot_be_ended_is_given_up_all_the_same() {
+    let unsigned = Arc::new(AtomicU32::new(0));
+    let words = Words { unsigned: unsigned.clone(), ..Words::default() };
+    let mut h = with_topics(words, &[("!a", 0)]);
+    say(&mut h, 0, &["ok 2 !a"]);
+    unsigned.store(1, Ordering::Relaxed);
+    let id = h.s.subscriptions().next().unwrap().id;
+    h.s.unsubscribe(id, h.now);
+    h.run();
+    h.flush(0);
+    assert_eq!((h.texts(0).len(), h.s.subscriptions().count()), (1, 0));
+    say(&mut h, 0, &["!a 1"]);
+    assert_eq!(brief(&mut h), ["+!a", "online false", "message !a 1"]);
 }

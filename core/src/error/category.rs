@@ -62,6 +62,7 @@ impl Error {
             | Self::Open(_)
             | Self::Disconnected(_)
             | Self::Renewed
+            | Self::Rotated
             | Self::Reconnect => Category::Connection,
             Self::Proxy(error) => error.fault.category(),
             #[cfg(feature = "tls")]
@@ -164,6 +165,7 @@ mod tests {
             | Error::Open(_)
             | Error::Disconnected(_)
             | Error::Renewed
+            | Error::Rotated
             | Error::Reconnect => "connection",
             #[cfg(feature = "tls")]
             Error::Tls(_) => "TLS",

@@ -136,6 +136,11 @@ impl Error {
                 advice: "Nothing: it was planned (Endpoint::expires_in)",
                 link: link!("expired"),
             },
+            Self::Rotated => Words {
+                cause: "the server ends each connection after a time, and the protocol knows that time",
+                advice: "Nothing: it was planned (Protocol::life)",
+                link: link!("expired"),
+            },
             Self::Reconnect => Words {
                 cause: "Session::reconnect or Client::reconnect was called",
                 advice: "Nothing: it was asked for",

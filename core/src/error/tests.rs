@@ -43,6 +43,7 @@ pub(crate) fn every() -> Vec<Error> {
         Error::Notice(Notice::new("slow down", Recovery::Backoff(Duration::from_secs(3)))),
         Error::Expired,
         Error::Renewed,
+        Error::Rotated,
         Error::Reconnect,
     ];
     errors.extend(TIMEOUTS.map(Error::Timeout));
@@ -122,13 +123,14 @@ fn number(error: &Error) -> usize {
         Error::Timeout(Timeout::Preparation) => 28,
         Error::Preparation(_) => 29,
         Error::Unsupported(_) => 30,
+        Error::Rotated => 31,
     }
 }
 
 #[test]
 fn every_variant_is_in_the_sample() {
     let numbers: BTreeSet<_> = every().iter().map(number).collect();
-    let expected = (0..=30).filter(|n| *n != 3 || cfg!(feature = "tls")).collect();
+    let expected = (0..=31).filter(|n| *n != 3 || cfg!(feature = "tls")).collect();
     assert_eq!(numbers, expected);
 }
 

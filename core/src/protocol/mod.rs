@@ -48,7 +48,8 @@ pub trait Protocol: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// [`Unsupported`] if it cannot be written, such as for want of a signature: the connection ends with
-    /// [`Error::Unsupported`](crate::Error::Unsupported), which is no refusal, and another one is made after the usual delay.
+    /// [`Error::Unsupported`](crate::Error::Unsupported), which is no refusal, and another one is made after the usual delay. One that is authenticated
+    /// already goes on, and it is tried again.
     fn authenticate(&self, id: u64, context: &Context<'_>, out: &mut String) -> Result<Ack, Unsupported> {
         let _ = (id, context, out);
         Ok(Ack::None)
@@ -146,8 +147,9 @@ pub trait Protocol: fmt::Debug + Send + Sync {
     /// Most topics that one [`subscribe`](Self::subscribe) or [`unsubscribe`](Self::unsubscribe) may name. At least 1.
     fn topics_per_message(&self) -> usize;
 
-    /// Most topics that may be subscribed to on one connection; those beyond wait until others are given up. `None`, the default: as many as
-    /// are wanted.
+    /// Most topics that may be subscribed to on one connection. Those beyond wait until others are given up or refused, the highest priority
+    /// first; [`Event::Online`](crate::Event::Online) does not wait for them, and a topic that is in force gives its place to none. `None`, the
+    /// default: as many as are wanted.
     fn topics_per_connection(&self) -> Option<usize> {
         None
     }
@@ -162,7 +164,8 @@ pub trait Protocol: fmt::Debug + Send + Sync {
     /// Writes a message that subscribes to all of `topics`, which [share](Self::shares) one, to `out`, and says how its outcome is learnt.
     ///
     /// # Errors
-    /// [`Unsupported`] if it cannot be written: the topics are rejected with the reason, and tried again as rejected ones are.
+    /// [`Unsupported`] if it cannot be written. Of several topics each is tried alone, so that one that cannot be said does not take the
+    /// others with it. One is rejected with the reason, and tried again as rejected ones are.
     fn subscribe(
         &self,
         id: u64,
@@ -175,7 +178,7 @@ pub trait Protocol: fmt::Debug + Send + Sync {
     /// to be sent.
     ///
     /// # Errors
-    /// [`Unsupported`] if it cannot be written: nothing is sent then.
+    /// [`Unsupported`] if it cannot be written: nothing is sent then, and the server may go on sending messages of these topics.
     fn unsubscribe(
         &self,
         id: u64,
@@ -237,14 +240,18 @@ pub trait Protocol: fmt::Debug + Send + Sync {
         None
     }
 
-    /// Watches all text messages of a connection, for a server that numbers them through, whatever their topic. It is given no sequence,
-    /// only the text. A new one is made for each connection. What it finds missing may have been of any topic: all are told of the gap, and are
-    /// made anew. Default: there is none.
+    /// Watches all text messages of a connection, for a server that numbers them through, whatever their topic: answers and heartbeats are among
+    /// them, and several messages in one ([`Inbound::Batch`]) are given as one. It sees each before [`classify`](Self::classify), and is given no
+    /// sequence, only the text. A new one is made for each connection. What it finds missing may have been of any topic: one
+    /// [`Event::Gap`](crate::Event::Gap) ahead of the message names all that are in force, and each of them is made anew, as often as resyncs may
+    /// be. What it calls a duplicate goes no further. Default: there is none, which costs nothing.
     fn connection_tracker(&self) -> Option<Box<dyn Tracker>> {
         None
     }
 
-    /// How long the server lets a connection live. The session changes over to a new one ahead of that. `None`, the default: for ever.
+    /// How long the server lets a connection live, from its handshake on; at least 1 s. After 0.95 to 0.98 of that, at random, the session changes
+    /// over to a new one, told as [`Event::Lost`](crate::Event::Lost) with [`Error::Rotated`](crate::Error::Rotated); later if
+    /// `Config::flap_budget` or a cool-down forbids another connection. `None`, the default: for ever.
     fn life(&self) -> Option<Duration> {
         None
     }

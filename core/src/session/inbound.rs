@@ -46,9 +46,16 @@ impl Session {
             Inbound::Message(kind, at) => {
                 self.quiet.told(now);
                 self.stats.messages_received += 1;
-                self.last_message = now;
+                let before = std::mem::replace(&mut self.last_message, now);
+                let link = &mut self.links[index];
                 self.announced = if self.inspects && kind == Kind::Text {
-                    self.route(index, at, false, now)
+                    match &mut link.tracker {
+                        None => self.route(index, at, false, now),
+                        Some(tracker) => {
+                            let continuity = tracker.check(None, link.receiver.text(at));
+                            self.route_tracked(index, at, continuity, before, now)
+                        }
+                    }
                 } else {
                     self.data_came(now);
                     Announced::Message { link: index, kind, at, subscription: None }
@@ -82,6 +89,34 @@ impl Session {
                 Err(error) => self.failed(index, Error::Protocol(error), now),
             },
         }
+    }
+
+    /// Deals with a text whose place among all that came over the connection is known. `before` is when the one before it came.
+    fn route_tracked(
+        &mut self,
+        index: usize,
+        at: Place,
+        continuity: Continuity,
+        before: Instant,
+        now: Instant,
+    ) -> Announced {
+        let cause = match continuity {
+            Continuity::Continues => return self.route(index, at, false, now),
+            Continuity::Duplicate => {
+                self.stats.duplicates += 1;
+                return Announced::Nothing;
+            }
+            Continuity::Gap { expected, got } => GapCause::Sequence { expected, got },
+            Continuity::Corrupt { reason } => GapCause::Corrupt { reason },
+        };
+        self.connection_gap_found(before, cause, now);
+        let announced = self.route(index, at, false, now);
+        if announced == Announced::Nothing {
+            return announced;
+        }
+        // Behind the gap.
+        self.postponed = announced;
+        Announced::Nothing
     }
 
     /// Takes the next part of a message that is several.
@@ -320,7 +355,9 @@ impl Session {
                     | Error::Authentication(_)
                     | Error::Preparation(_)
                     | Error::Unsupported(_) => Some(CloseCode::Normal),
-                    Error::Expired | Error::Renewed | Error::Reconnect => Some(CloseCode::Normal),
+                    Error::Expired | Error::Renewed | Error::Rotated | Error::Reconnect => {
+                        Some(CloseCode::Normal)
+                    }
                     Error::Timeout(_) => Some(CloseCode::Away),
                     _ => None,
                 };

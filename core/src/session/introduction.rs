@@ -29,7 +29,7 @@ impl Session {
                 self.pump(now);
             }
             Ok(false) => self.prepare(0, why, now),
-            Err(unsaid) => self.cannot_introduce("the authentication", unsaid, now),
+            Err(unsaid) => self.cannot_introduce(&What::Authenticate, unsaid, now),
         }
     }
 
@@ -42,7 +42,7 @@ impl Session {
         match self.introduce(What::Prepare(step), id, now) {
             Ok(true) if step >= MAX_STEPS => {
                 let reason = format!("more than {MAX_STEPS} messages are too many");
-                self.cannot_introduce("what prepares the connection", Unsupported { reason }, now);
+                self.cannot_introduce(&What::Prepare(step), Unsupported { reason }, now);
             }
             Ok(true) => {
                 self.requests.next_id();
@@ -50,7 +50,7 @@ impl Session {
                 self.pump(now);
             }
             Ok(false) => self.begin_restore(why, now),
-            Err(unsaid) => self.cannot_introduce("what prepares the connection", unsaid, now),
+            Err(unsaid) => self.cannot_introduce(&What::Prepare(step), unsaid, now),
         }
     }
 
@@ -90,7 +90,7 @@ impl Session {
             text.clear();
             ack = match self.write_introduction(&what, id, &mut text, now) {
                 Ok(again) => again.unwrap_or(Ack::None),
-                Err(unsaid) => return self.cannot_introduce("the connection's first messages", unsaid, now),
+                Err(unsaid) => return self.cannot_introduce(&what, unsaid, now),
             };
         }
         // What prepares a connection has no message of its own that would answer it.
@@ -110,11 +110,18 @@ impl Session {
         }
     }
 
-    /// The protocol cannot write what the connection is of no use without.
-    pub(super) fn cannot_introduce(&mut self, what: &str, unsaid: Unsupported, now: Instant) {
+    /// The protocol cannot write what the connection is of no use without. One that works already goes on for as long as it can.
+    pub(super) fn cannot_introduce(&mut self, what: &What, unsaid: Unsupported, now: Instant) {
         let Some(index) = self.current else { return };
-        let reason = format!("{what}: {}", unsaid.reason);
-        self.failed(index, Error::Unsupported(Unsupported { reason }), now);
+        let what = match what {
+            What::Prepare(_) => "what prepares the connection",
+            _ => "the authentication",
+        };
+        let error = Error::Unsupported(Unsupported { reason: format!("{what}: {}", unsaid.reason) });
+        match self.history.state {
+            State::Online | State::Closing => self.cannot_reauthenticate(error, now),
+            _ => self.failed(index, error, now),
+        }
     }
 
     /// The server answered our authentication, the first on the connection or another one.

@@ -49,6 +49,10 @@ impl Leaving {
         !self.muted.is_empty() && self.muted.contains(name)
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.all.len()
+    }
+
     pub(crate) fn topic(&self, id: SubscriptionId) -> Option<&Topic> {
         self.all.get(&id).map(|left| &left.topic)
     }

@@ -17,6 +17,7 @@ use super::event::SendId;
 use super::feed::Feed;
 use super::liveness::Liveness;
 use super::output::ConnId;
+use super::sequence::Tracker;
 use super::stall::Stall;
 use super::{Config, Endpoint, Transport};
 use crate::error::{Disconnect, Error, Timeout};
@@ -45,6 +46,8 @@ pub(crate) struct Link {
     pub(crate) liveness: Liveness,
     /// What its endpoint says of it.
     pub(crate) terms: Terms,
+    /// Watches the numbers of all its messages, if the server numbers them through.
+    pub(crate) tracker: Option<Box<dyn Tracker>>,
     /// What the server answered to the last authentication on it.
     pub(crate) granted: Granted,
     /// Which of the messages that wait to be written are not the user's, by their ordinals.
@@ -170,6 +173,7 @@ impl Link {
             sender,
             liveness: Liveness::default(),
             terms: Terms::new(config, endpoint),
+            tracker: None,
             granted: Granted(None),
             own: VecDeque::new(),
             users: VecDeque::new(),

@@ -200,6 +200,8 @@ pub struct Session {
     told: Option<Queued>,
     /// What was parsed already, but has to wait for events that go before it.
     postponed: Announced,
+    /// Topics with a hole, to be made anew once the message that shows it is told: it belongs to the subscription that was.
+    gapped: Vec<SubscriptionId>,
     /// The last `Wait`, and what was told since.
     quiet: Quiet,
     /// A message that is several, of which not all were looked at.
@@ -345,6 +347,7 @@ impl Session {
             announced: Announced::Nothing,
             told: None,
             postponed: Announced::Nothing,
+            gapped: Vec::new(),
             quiet: Quiet::default(),
             batch: None,
             text: String::new(),
@@ -429,6 +432,10 @@ impl Session {
             }
             if self.postponed != Announced::Nothing {
                 self.announced = std::mem::replace(&mut self.postponed, Announced::Nothing);
+                continue;
+            }
+            if !self.gapped.is_empty() {
+                self.resync_gapped(now);
                 continue;
             }
             if self.history.state == State::Closed && self.links.is_empty() {

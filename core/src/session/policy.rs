@@ -142,6 +142,7 @@ impl Policy {
             | Error::Unsupported(_)
             | Error::Expired
             | Error::Renewed
+            | Error::Rotated
             | Error::Reconnect => Recovery::Reconnect,
         }
     }

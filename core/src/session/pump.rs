@@ -8,7 +8,7 @@ use super::outbox::{Ending, Lane, Waits};
 use super::requests::{OnDisconnect, What};
 use super::status::State;
 use super::{Mutant, Session, SubscriptionId};
-use crate::protocol::{Ack, Topic, Traffic};
+use crate::protocol::{Ack, Topic, Traffic, Unsupported};
 use std::time::Instant;
 
 /// The next thing to go out. What comes first has the limits first: it lets others pass that spend nothing of what it waits for.
@@ -65,7 +65,7 @@ impl Session {
     /// Sends what waits and may go now.
     pub(super) fn let_all_out(&mut self, now: Instant) {
         let Some(index) = self.current else { return };
-        self.subscriptions.plan(&*self.config.protocol);
+        self.plan_topics(now);
         if self.outbox.is_empty()
             && self.subscriptions.next_asks().is_empty()
             && !self.subscriptions.leaving.has_unsaid()
@@ -95,11 +95,17 @@ impl Session {
                 } else {
                     passed |= self.outbox.ready_at.is_some();
                 }
-                self.subscriptions.plan(&*self.config.protocol);
+                self.plan_topics(now);
             }
         }
         if self.links[index].sender.queued() > before {
             self.links[index].encrypt();
+        }
+    }
+
+    fn plan_topics(&mut self, now: Instant) {
+        if self.subscriptions.plan(&*self.config.protocol) {
+            self.check_restored(now);
         }
     }
 
@@ -204,22 +210,31 @@ impl Session {
         let id = self.requests.next_id();
         self.text.clear();
         let context = self.links[index].context(self.clock.wall(now));
-        let written = self.config.protocol.subscribe(id, &topics, &context, &mut self.text);
-        self.subscriptions.asked(&ids, id, now);
-        let ack = match written {
+        let ack = match self.config.protocol.subscribe(id, &topics, &context, &mut self.text) {
             Ok(ack) => ack,
             Err(unsaid) => {
-                self.rejected(&ids, &unsaid.reason, None, now);
-                self.check_restored(now);
+                self.cannot_subscribe(&ids, &unsaid, now);
                 return Ok(());
             }
         };
+        self.subscriptions.asked(&ids, id, now);
         self.send_text(index, id, ack, What::Subscribe { topics: ids.clone() }, now);
         if ack == Ack::None {
             self.confirmed(&ids, now);
             self.check_restored(now);
         }
         Ok(())
+    }
+
+    /// The protocol cannot ask for these topics. What the limits granted for that is not given back.
+    fn cannot_subscribe(&mut self, ids: &[SubscriptionId], unsaid: &Unsupported, now: Instant) {
+        if let [_, _, ..] = ids {
+            // One that cannot be said must not take the others with it.
+            return ids.iter().for_each(|id| self.subscriptions.ask(*id, true, now));
+        }
+        self.subscriptions.unasked(ids);
+        self.rejected(ids, &unsaid.reason, None, now);
+        self.check_restored(now);
     }
 
     /// Tells the peer which topics are not wanted any more.

@@ -23,9 +23,10 @@ impl Session {
         self.stats.connections += 1;
         self.epoch = Epoch(self.stats.connections);
         self.current = Some(index);
-        self.begin_renewal(index);
+        self.begin_renewal(index, now);
         let link = &mut self.links[index];
         link.liveness.start(link.terms.ping_interval, now);
+        link.tracker = self.config.protocol.connection_tracker();
         if let (Some(params), Some(config)) = (&upgraded.deflate, &self.config.handshake.deflate) {
             link.compress(Inflater::new(params), Deflater::new(config, params));
         }
