@@ -174,9 +174,10 @@ impl MockServerBuilder {
     /// // A venue that sells tokens, each good for one connection.
     /// let (mut sold, mut used) = (0, 0);
     /// let server = MockServer::builder()
-    ///     .http("POST", "/api/v1/bullet-public", move |_request| {
+    ///     .http("POST", "/api/v1/bullet-public", move |request| {
     ///         sold += 1;
-    ///         HttpResponse::json(&json!({"data": {"token": format!("t-{sold}")}}))
+    ///         let endpoint = request.url_of("/endpoint");
+    ///         HttpResponse::json(&json!({"data": {"token": format!("t-{sold}"), "endpoint": endpoint}}))
     ///     })
     ///     .admit(move |upgrade| {
     ///         used += 1;

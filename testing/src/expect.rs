@@ -122,7 +122,7 @@ impl ConnHandle {
     /// messages and no wait takes it, but it is in the [`transcript`](Self::transcript).
     ///
     /// # Errors
-    /// The pong did not come within `timeout`: the client does not read, or the server has
+    /// The pong did not come within `timeout`: the client does not read, the connection is stalled, or the server has
     /// [`raw_frames`](crate::MockServerBuilder::raw_frames). Or the connection ended.
     pub fn fence(&self, timeout: Duration) -> Result<(), WaitError> {
         let waited_for = || "the client to answer a ping".to_owned();

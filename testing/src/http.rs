@@ -1,6 +1,7 @@
 //! Ordinary HTTP on the server's port: token endpoints, REST calls that belong to a protocol.
 
 use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,8 +23,38 @@ const HEADERS: usize = 124;
 /// The longest body of a request that is read.
 const BODY_BYTES: usize = 16 << 20;
 
-/// A whole HTTP request, with its body.
-pub type HttpRequest = Request<Bytes>;
+/// A whole HTTP request: method, target and headers as [`Request`] has them, and its body.
+#[derive(Debug, Clone)]
+pub struct HttpRequest {
+    request: Request<Bytes>,
+    base: Arc<str>,
+}
+
+impl HttpRequest {
+    /// Where the server that is asked takes WebSocket connections: its [`url_of`](crate::MockServer::url_of) this path.
+    /// For an answer that tells the client where to connect.
+    pub fn url_of(&self, path: &str) -> String {
+        join(&self.base, path)
+    }
+
+    /// The body as JSON; `None` if it is none.
+    pub fn json(&self) -> Option<Value> {
+        serde_json::from_slice(self.body()).ok()
+    }
+}
+
+impl Deref for HttpRequest {
+    type Target = Request<Bytes>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.request
+    }
+}
+
+/// A URL of this server.
+pub(crate) fn join(base: &str, path: &str) -> String {
+    format!("{base}/{}", path.trim_start_matches('/'))
+}
 
 /// What a [`http`](crate::MockServerBuilder::http) handler answers.
 ///
@@ -135,7 +166,7 @@ pub(crate) async fn serve(
 ) -> Result<Vec<u8>, String> {
     let what = format!("{} {}", head.method(), story_path(&head));
     let body = read_body(stream, &head, input).await.map_err(|why| format!("{what}: {why}"))?;
-    let request = Arc::new(head.map(|()| body));
+    let request = Arc::new(HttpRequest { request: head.map(|()| body), base: shared.base.clone() });
     shared.http_request(request.clone());
     let mut response = None;
     call_handler(|| response = Some(shared.routes().answer(&request)))

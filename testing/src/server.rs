@@ -11,6 +11,7 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tungstenite::handshake::server::Request;
 use tungstenite::{Message, Utf8Bytes};
 
+use crate::http::join;
 use crate::listen::{Control, serve};
 use crate::shared::Shared;
 use crate::tls::{ClientIdentity, Tls};
@@ -67,11 +68,7 @@ impl MockServer {
 
     /// The [`url`](Self::url) with another path (and query), such as `/ws/api?v=2`.
     pub fn url_of(&self, path: &str) -> String {
-        let base = match self.running.shared.tls {
-            None => format!("ws://127.0.0.1:{}", self.running.addr.port()),
-            Some(_) => format!("wss://localhost:{}", self.running.addr.port()),
-        };
-        format!("{base}/{}", path.trim_start_matches('/'))
+        join(&self.running.shared.base, path)
     }
 
     /// Where an HTTP client finds this path: as [`url_of`](Self::url_of), with `http` or `https`.
@@ -322,7 +319,8 @@ impl MockServer {
         listener.set_nonblocking(true)?;
         let addr = listener.local_addr()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
-        let shared = Arc::new(Shared::new(builder.config, builder.handshake, tls, builder.handlers));
+        let shared =
+            Arc::new(Shared::new(addr.port(), builder.config, builder.handshake, tls, builder.handlers));
         let (control, orders) = unbounded_channel();
         let thread = thread::Builder::new().name("everwire-mock".to_owned()).spawn({
             let stopped = Stopped(shared.clone());

@@ -49,6 +49,8 @@ pub(crate) struct Handlers {
 }
 
 pub(crate) struct Shared {
+    /// Every URL of the server without its path.
+    pub(crate) base: Arc<str>,
     pub(crate) started: Instant,
     /// What happened apart from the connections that were accepted.
     pub(crate) log: FrameLog,
@@ -101,13 +103,19 @@ impl State {
 
 impl Shared {
     pub(crate) fn new(
+        port: u16,
         config: Config,
         handshake: Schedule<HandshakeFault>,
         tls: Option<Tls>,
         handlers: Handlers,
     ) -> Self {
         let started = Instant::now();
+        let base = match tls {
+            None => format!("ws://127.0.0.1:{port}"),
+            Some(_) => format!("wss://localhost:{port}"),
+        };
         Self {
+            base: base.into(),
             started,
             log: FrameLog::new(started),
             signal: Arc::default(),

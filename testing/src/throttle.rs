@@ -42,7 +42,8 @@ impl Throttle {
 
 impl fmt::Display for Throttle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let limit = |rate: Option<u64>| rate.map_or("no limit".to_owned(), |rate| format!("{rate} bytes/s"));
+        let limit =
+            |rate: Option<u64>| rate.map_or_else(|| "no limit".to_owned(), |rate| format!("{rate} bytes/s"));
         write!(f, "reads {}, writes {}", limit(self.reads), limit(self.writes))
     }
 }

@@ -256,8 +256,9 @@ impl FrameLog {
 
     /// Bytes of frames, cut anywhere.
     pub(crate) fn bytes(&self, direction: Direction, bytes: &[u8]) {
-        let at = self.started.elapsed();
         let mut inner = self.lock();
+        // Inside of the lock, so that entries are in the order of their times.
+        let at = self.started.elapsed();
         let splitter = match direction {
             Direction::FromClient => &mut inner.from_client,
             Direction::ToClient => &mut inner.to_client,
@@ -284,8 +285,8 @@ impl FrameLog {
     }
 
     fn push(&self, what: Logged) {
-        let at = self.started.elapsed();
-        self.lock().push(at, what);
+        let mut inner = self.lock();
+        inner.push(self.started.elapsed(), what);
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -23,6 +23,7 @@ fn echo() -> MockServer {
     MockServer::builder()
         .http("POST", "/echo", |request| {
             let about = json!({
+                "json": request.json(),
                 "query": request.uri().query(),
                 "type": request.headers().get("content-type").map(|value| value.to_str().unwrap()),
                 "body": String::from_utf8(request.body().to_vec()).unwrap(),
@@ -51,7 +52,7 @@ fn a_request_is_answered_with_all_that_was_asked() {
         )
     );
     let body: Value = serde_json::from_str(body).unwrap();
-    assert_eq!(body, json!({"query": "a=b", "type": "text/plain", "body": "hello"}));
+    assert_eq!(body, json!({"json": null, "query": "a=b", "type": "text/plain", "body": "hello"}));
 
     for method in ["GET", "DELETE"] {
         let answer = ask(&server, &format!("{method} /any HTTP/1.1\r\nHost: x\r\n\r\n"));
@@ -63,9 +64,12 @@ fn a_request_is_answered_with_all_that_was_asked() {
         requests.iter().map(|request| format!("{} {}", request.method(), request.uri())).collect();
     assert_eq!(asked, ["POST /echo?a=b", "GET /any", "DELETE /any"]);
     assert_eq!(&requests[0].body()[..], b"hello");
-    assert_eq!((server.attempts(), server.connections(), server.requests().len()), (3, 0, 0));
+    assert_eq!(requests[0].url_of("/ws"), server.url_of("/ws"));
+    let answer = ask(&server, "POST /echo HTTP/1.1\r\nContent-Length: 7\r\n\r\n{\"a\":1}");
+    assert!(answer.contains(r#""json":{"a":1}"#), "{answer}");
+    assert_eq!((server.attempts(), server.connections(), server.requests().len()), (4, 0, 0));
     assert!(server.failures().is_empty(), "{:?}", server.failures());
-    server.wait_http_requests(4, SHORT).unwrap_err();
+    server.wait_http_requests(5, SHORT).unwrap_err();
 }
 
 #[test]

@@ -32,11 +32,12 @@ async fn every_violation_is_answered_with_its_code(scene: &Scene<impl Runtime>) 
 }
 
 async fn every_lost_connection_is_replaced(scene: &Scene<impl Runtime>) {
-    // How the half-open one is noticed.
-    let liveness = Duration::from_millis(50);
     for how in Disconnect::ALL {
         let server = MockServer::builder().handler(|conn, message| conn.send(message)).start();
-        let config = config_for(&server).policy(Policy::new()).ping_interval(liveness).pong_timeout(liveness);
+        let mut config = config_for(&server).policy(Policy::new());
+        if how == Disconnect::HalfOpen {
+            config = config.ping_interval(Duration::from_millis(50)).pong_timeout(Duration::from_secs(1));
+        }
         let (client, mut events) = scene.connect(config);
         for index in 0..2 {
             online(&mut events).await;
