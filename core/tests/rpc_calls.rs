@@ -11,7 +11,8 @@ use desk::*;
 use everwire_core::protocol::OwnedRpcError;
 use everwire_core::rpc::{Call, CallError};
 use everwire_core::{
-    Config, JsonRpc, OnDisconnect, OwnedEvent, Plain, Protocol, RequestOptions, SendError, State, Unanswered,
+    Config, JsonRpc, OnDisconnect, OwnedEvent, Plain, Protocol, RequestId, RequestOptions, SendError, State,
+    Unanswered,
 };
 use serde::{Deserialize, Serialize, Serializer};
 use std::future::Future;
@@ -365,11 +366,12 @@ fn calls_of_a_batch_are_told_when_it_is_sent_or_never_will_be() {
     let mut call = bank.batch(|batch| {
         let mut call = batch.time();
         assert!(poll(&mut call).is_pending());
-        assert_eq!(bell.rung(), 0);
+        assert_eq!((bell.rung(), call.id()), (0, None));
         call
     });
     assert_eq!(bell.rung(), 1);
     assert!(poll(&mut call).is_pending());
+    assert_eq!(call.id().map(RequestId::as_u64), Some(2));
     desk.run();
     desk.feed(&result(2, "4"));
     assert_eq!((bell.rung(), poll(&mut call)), (1, Poll::Ready(Ok(4))));

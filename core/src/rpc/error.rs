@@ -140,7 +140,7 @@ impl Unreadable {
         &self.path
     }
 
-    /// Line and column at which reading stopped, both from 1; the column counts bytes.
+    /// Where reading stopped: the line, from 1, and how many bytes of it were read.
     pub fn at(&self) -> (usize, usize) {
         self.at
     }
