@@ -396,6 +396,25 @@ fn calls_of_a_batch_are_told_when_it_is_sent_or_never_will_be() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "another thread is what is tested")]
+fn a_call_may_be_awaited_elsewhere_before_its_batch_is_sent() {
+    ends(|| {
+        for round in 0..200_u64 {
+            let (mut desk, bank) = bank();
+            let (thread, dropped) = bank.batch(|batch| {
+                let (call, other) = (batch.time(), batch.time());
+                let dropped = std::thread::spawn(move || drop(other));
+                (std::thread::spawn(move || block_on(call)), dropped)
+            });
+            desk.run();
+            desk.feed(&result(2, &round.to_string()));
+            assert_eq!(thread.join().unwrap(), Ok(round));
+            dropped.join().unwrap();
+        }
+    });
+}
+
+#[test]
 fn options_are_those_of_the_handle() {
     let (mut desk, bank) = bank();
     drop(bank.with(RequestOptions::default().id(70)).time());
