@@ -11,7 +11,8 @@ use desk::*;
 use everwire_core::protocol::OwnedRpcError;
 use everwire_core::rpc::{Call, CallError};
 use everwire_core::{
-    Config, JsonRpc, OnDisconnect, OwnedEvent, Plain, Protocol, RequestOptions, SendError, State, Unanswered,
+    Config, JsonRpc, OnDisconnect, OwnedEvent, Plain, Protocol, RequestId, RequestOptions, SendError, State,
+    Unanswered,
 };
 use serde::{Deserialize, Serialize, Serializer};
 use std::future::Future;
@@ -365,11 +366,12 @@ fn calls_of_a_batch_are_told_when_it_is_sent_or_never_will_be() {
     let mut call = bank.batch(|batch| {
         let mut call = batch.time();
         assert!(poll(&mut call).is_pending());
-        assert_eq!(bell.rung(), 0);
+        assert_eq!((bell.rung(), call.id()), (0, None));
         call
     });
     assert_eq!(bell.rung(), 1);
     assert!(poll(&mut call).is_pending());
+    assert_eq!(call.id().map(RequestId::as_u64), Some(2));
     desk.run();
     desk.feed(&result(2, "4"));
     assert_eq!((bell.rung(), poll(&mut call)), (1, Poll::Ready(Ok(4))));
@@ -391,6 +393,25 @@ fn calls_of_a_batch_are_told_when_it_is_sent_or_never_will_be() {
     assert!(panicked.is_err() && bell.rung() == 1);
     assert_eq!(poll(&mut left.unwrap()), Poll::Ready(not_sent));
     assert_eq!(sent(&mut desk).len(), 1);
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "another thread is what is tested")]
+fn a_call_may_be_awaited_elsewhere_before_its_batch_is_sent() {
+    ends(|| {
+        for round in 0..200_u64 {
+            let (mut desk, bank) = bank();
+            let (thread, dropped) = bank.batch(|batch| {
+                let (call, other) = (batch.time(), batch.time());
+                let dropped = std::thread::spawn(move || drop(other));
+                (std::thread::spawn(move || block_on(call)), dropped)
+            });
+            desk.run();
+            desk.feed(&result(2, &round.to_string()));
+            assert_eq!(thread.join().unwrap(), Ok(round));
+            dropped.join().unwrap();
+        }
+    });
 }
 
 #[test]

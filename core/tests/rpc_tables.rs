@@ -21,7 +21,7 @@ everwire_core::rpc! {
         call neither() = "neither";
         /// Borrows, and is of no known size.
         call unsized_params([&str]) -> () = "unsized";
-        call borrowed(Borrowed<'_, u8>) -> (u8, u8) = "borrowed";
+        call borrowed(Borrowed<'_, u8>) -> [u8; 2] = "borrowed";
         #[deprecated = "there is a better one"]
         call old() = "old";
         #[cfg(any())]
@@ -153,7 +153,7 @@ fn functions_have_the_types_that_the_table_says() {
     let _: fn(&Shapes, &[u8; 2]) -> Call<()> = <Shapes>::params;
     let _: fn(&Shapes) -> Call<()> = <Shapes>::neither;
     let _: fn(&Shapes, &[&str]) -> Call<()> = <Shapes>::unsized_params;
-    let _: fn(&Shapes, &Borrowed<'_, u8>) -> Call<(u8, u8)> = <Shapes>::borrowed;
+    let _: fn(&Shapes, &Borrowed<'_, u8>) -> Call<[u8; 2]> = <Shapes>::borrowed;
     let _: fn(&Shapes) -> Call<u8> = <Shapes>::r#type;
     let _: fn(&Shapes, &[u8; 1]) -> Answer<SendId> = <Shapes>::tell;
     let _: fn(&Shapes<BlockingCaller>) -> Answer<SendId> = Shapes::<BlockingCaller>::shout;

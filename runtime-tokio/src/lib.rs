@@ -52,3 +52,8 @@ struct Sessions;
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/guides/testing.md")]
 struct Testing;
+
+// And those of the guide to typed JSON-RPC.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guides/json-rpc.md")]
+struct TypedJsonRpc;

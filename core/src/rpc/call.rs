@@ -4,7 +4,7 @@ use super::batch::Place;
 use super::error::{CallError, Unreadable};
 use crate::handle::{Client, RequestError, ResponseFuture};
 use crate::protocol::{OwnedRpcError, Request};
-use crate::session::{RequestOptions, SendError, SendId, SendOptions, Unanswered};
+use crate::session::{RequestId, RequestOptions, SendError, SendId, SendOptions, Unanswered};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt;
@@ -161,6 +161,15 @@ impl<T, E> Call<T, E> {
     /// The method that is called.
     pub fn method(&self) -> &'static str {
         self.method
+    }
+
+    /// The id that it was sent with, for logs. `None`: it was refused, or its batch is not sent yet.
+    pub fn id(&mut self) -> Option<RequestId> {
+        self.look();
+        match &self.state {
+            State::Made(answer) => answer.id(),
+            State::Batched(_) | State::Ended(_) => None,
+        }
     }
 
     /// Waits for the result, on a thread that may block: until the call's time is over at the latest. Not on the thread that an asynchronous

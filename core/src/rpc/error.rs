@@ -105,7 +105,10 @@ impl<E: std::error::Error + 'static> std::error::Error for CallError<E> {
 /// JSON of the server that is not of the type that the table says. `Display` and `Debug` say what was expected, and where, and nothing of its
 /// values, which may hold secrets.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Unreadable {
+pub struct Unreadable(Box<Found>);
+
+#[derive(Clone, PartialEq, Eq)]
+struct Found {
     text: String,
     detail: String,
     expected: String,
@@ -122,33 +125,34 @@ impl Unreadable {
             // These say what JSON is like.
             Category::Syntax | Category::Eof | Category::Io => without_place(&detail),
         };
-        Self { path: path::at(&text, at), expected: expected.to_owned(), detail, text, at }
+        let path = path::at(&text, at);
+        Self(Box::new(Found { expected: expected.to_owned(), path, detail, text, at }))
     }
 
     /// The whole text, as the server sent it. It may hold secrets.
     pub fn text(&self) -> &str {
-        &self.text
+        &self.0.text
     }
 
     /// What serde says about it. It may quote values.
     pub fn detail(&self) -> &str {
-        &self.detail
+        &self.0.detail
     }
 
     /// The value that it is about, such as `.trades[3].price`; empty for the whole text. Of one that is long, the end.
     pub fn path(&self) -> &str {
-        &self.path
+        &self.0.path
     }
 
-    /// Line and column at which reading stopped, both from 1; the column counts bytes.
+    /// Where reading stopped: the line, from 1, and how many bytes of it were read.
     pub fn at(&self) -> (usize, usize) {
-        self.at
+        self.0.at
     }
 }
 
 impl fmt::Display for Unreadable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { expected, path, at: (line, column), .. } = self;
+        let Found { expected, path, at: (line, column), .. } = &*self.0;
         f.write_str(expected)?;
         if !path.is_empty() {
             write!(f, " in {path}")?;

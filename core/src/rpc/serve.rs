@@ -80,7 +80,6 @@ impl fmt::Debug for Told<'_> {
 #[doc(hidden)]
 impl<'e> Told<'e> {
     /// The parameters, if it is a notification of this method.
-    #[expect(clippy::option_option, reason = "without parameters and another method are not the same")]
     pub fn notification(&self, of: &str) -> Option<Option<&'e str>> {
         match self.0 {
             Is::Notification { method, params } if method == of => Some(params),

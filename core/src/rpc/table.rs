@@ -1,6 +1,6 @@
 //! The macro.
 
-/// Turns tables of methods into typed functions: what a client calls, and what its server says and asks. See [`rpc`](crate::rpc) for an example.
+/// Turns tables of methods into typed functions: what a client calls, and what its server says and asks. See [its module](mod@crate::rpc) for an example.
 ///
 /// ```text
 /// /// Documentation and attributes are those of what is made.

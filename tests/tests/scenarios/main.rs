@@ -12,6 +12,7 @@ mod provider;
 mod random_peer;
 mod reconnect;
 mod requests;
+mod rpc;
 mod threads;
 mod tls;
 mod token_flow;
