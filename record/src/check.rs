@@ -358,6 +358,10 @@ impl Run<'_> {
                 _ => {}
             }
             if self.queue.is_empty() {
+                self.player.flush();
+                self.collect();
+            }
+            if self.queue.is_empty() {
                 let now = self.moment(line.ns);
                 if line.what.is_input() {
                     self.report.inputs += 1;
@@ -568,9 +572,9 @@ impl Run<'_> {
             }
             Body::Timeout => self.player.session().handle_timeout(now),
             Body::Taken { leased } => {
-                let _missing = self.player.take(*leased);
+                let _missing = self.player.take(*leased, now);
             }
-            Body::GivenBack => self.player.give_back(),
+            Body::GivenBack => self.player.give_back(now),
             Body::Send { kind, payload, options } => {
                 let bytes = payload.bytes().ok_or_else(|| wrong("its data is no base64"))?;
                 let message = match kind {
@@ -608,7 +612,7 @@ impl Run<'_> {
             }
             Body::Unsubscribe { id } => self.player.unsubscribe(*id, now),
             Body::EndSubscription { id } => self.player.end_subscription(*id, now),
-            Body::Watch { id } => self.player.watch(*id),
+            Body::Watch { id } => self.player.watch(*id, now),
             Body::Reconnect => self.player.session().reconnect(now),
             Body::Close { code, reason, within, drain } => {
                 let mut options =
@@ -626,6 +630,9 @@ impl Run<'_> {
 /// Whether what was done is not what was recorded; with the field, if only one is another.
 #[expect(clippy::option_option, reason = "whether, and where")]
 fn differs(recorded: &Line, replayed: &Line) -> Option<Option<String>> {
+    if recorded == replayed {
+        return None;
+    }
     let value = |line: &Line| serde_json::to_value(&line.what).unwrap_or_default();
     let (mut then, mut now) = (value(recorded), value(replayed));
     if let Body::Transmitted { .. } = recorded.what {

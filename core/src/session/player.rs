@@ -50,6 +50,11 @@ impl Player {
         self.session.poll_output(now)
     }
 
+    /// Tells the recorder what came of the last call. A session does that at the next one.
+    pub fn flush(&mut self) {
+        self.session.drain_notes();
+    }
+
     /// [`Session::handle_endpoint`].
     pub fn endpoint(&mut self, attempt: u64, result: Result<Endpoint, ProviderError>, now: Instant) {
         self.session.handle_endpoint(AttemptId(attempt), result, now);
@@ -89,8 +94,10 @@ impl Player {
         }
     }
 
-    /// Takes the announced event, for a while if it was `leased`. Whether there was one.
-    pub fn take(&mut self, leased: bool) -> bool {
+    /// Takes the announced event, for a while if it was `leased`. Whether there was one. This call and the next two have no time of their own; `now` is
+    /// what the record says.
+    pub fn take(&mut self, leased: bool, now: Instant) -> bool {
+        self.session.tap_poll(now);
         if leased {
             self.lease = self.session.lease();
             self.lease.is_some()
@@ -100,7 +107,8 @@ impl Player {
     }
 
     /// Gives back what was leased.
-    pub fn give_back(&mut self) {
+    pub fn give_back(&mut self, now: Instant) {
+        self.session.tap_poll(now);
         if let Some(lease) = self.lease.take() {
             self.session.give_back(lease);
         }
@@ -134,7 +142,8 @@ impl Player {
     }
 
     /// A handle awaits this request.
-    pub fn watch(&mut self, id: u64) {
+    pub fn watch(&mut self, id: u64, now: Instant) {
+        self.session.tap_poll(now);
         self.session.watch(RequestId(id));
     }
 

@@ -12,9 +12,11 @@ use super::venue::Venue;
 use super::{Net, Outcome, Simulation, Stats};
 use behaviour::behaviour;
 use endpoints::Endpoints;
+use everwire_core::record::Recorder;
 use everwire_core::{Config, Endpoint};
 use rules::Rules;
 use setup::{configuration, network};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How one seed ended.
@@ -119,6 +121,16 @@ impl Scenario {
         }
         let script = Script::new(seed, plan, witness.clone());
         Self { seed, config, net, venue, script, witness, provided, length }
+    }
+
+    /// The configuration of its session. What sessions share is shared with that too.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Tells all that its session does to a recorder.
+    pub fn recorder(self, recorder: Arc<dyn Recorder>) -> Self {
+        Self { config: self.config.recorder(recorder), ..self }
     }
 
     /// Runs it to its end.
