@@ -100,7 +100,9 @@ mod tests {
 
     #[test]
     fn each_message_costs_what_the_venue_counts() {
-        let costs = |traffic| [REQUESTS, MATCHING, SUBSCRIBE, INSTRUMENTS].map(|limit| cost(limit, traffic));
+        fn costs(traffic: Traffic<'_>) -> [u32; 4] {
+            [REQUESTS, MATCHING, SUBSCRIBE, INSTRUMENTS].map(|limit| cost(limit, traffic))
+        }
         for traffic in [Traffic::Ping, Traffic::Pong, Traffic::Close, Traffic::Request("private/mass_quote")] {
             assert_eq!(costs(traffic), [0; 4], "{traffic:?}");
         }
