@@ -47,6 +47,7 @@
 mod auth;
 mod errors;
 mod limits;
+mod orders;
 mod topics;
 mod wire;
 
@@ -55,6 +56,9 @@ mod tests;
 
 pub use errors::{ErrorCode, Remedy};
 pub use limits::Tier;
+pub use orders::{
+    DeribitError, EditOrder, Instrument, Label, NewOrder, Order, OrderId, Placed, Trade, Trading,
+};
 pub use topics::{
     Interval, book, book_depth, platform_state, price_index, quote, ticker, trades, trades_of, user_changes,
     user_orders, user_orders_of, user_portfolio, user_trades,

@@ -26,7 +26,7 @@ fn auth(deribit: &Deribit, authenticated: Option<&str>) -> Value {
 }
 
 fn prepared(deribit: &Deribit, step: u32) -> Value {
-    let write = |context: &Context<'_>, out: &mut String| drop(deribit.prepare(step, 7, context, out).unwrap());
+    let write = |context: &Context<'_>, out: &mut String| _ = deribit.prepare(step, 7, context, out).unwrap();
     written(write, deribit.credentials.is_some().then_some(TOKENS))
 }
 
@@ -199,6 +199,11 @@ fn signatures_are_over_time_nonce_and_data() {
         json!({"grant_type": "client_signature", "client_id": "id", "timestamp": 1_576_074_319_123_u64, "nonce": nonce,
             "data": "data", "signature": signature, "scope": "session:bot trade:read"})
     );
+    // The example of the documentation, whose secret is AMANDASECRECT.
+    assert_eq!(
+        Secret::new("AMANDASECRECT").hmac_hex("1576074319000\n1iqt2wls\n"),
+        "56590594f97921b09b18f166befe0d1319b198bbcdad7ca73382de2f88fe9aa1"
+    );
     // Another time, or another request, is another nonce.
     let params = Params::default();
     let context = Context::new(wall(), &params);
@@ -274,7 +279,7 @@ fn channels_are_asked_for_as_who_we_are() {
     assert_eq!(private["params"], json!({"channels": ["book.X.100ms", "user.orders.X.raw"], "access_token": "acc"}));
     let session = trader.session("s");
     assert_eq!(asked(&session, &[&orders], Some(TOKENS))["params"], json!({"channels": ["user.orders.X.raw"]}));
-    let left = |context: &Context<'_>, out: &mut String| drop(session.unsubscribe(7, &[&book], context, out).unwrap());
+    let left = |context: &Context<'_>, out: &mut String| _ = session.unsubscribe(7, &[&book], context, out).unwrap();
     assert_eq!(written(left, Some(TOKENS))["method"], "private/unsubscribe");
 
     assert!(market.confirms(r#"["book.X.100ms"]"#, &book) && !market.confirms("[]", &book));
