@@ -354,3 +354,66 @@ fn a_client_that_misbehaves_is_punished() {
         assert!(why.iter().any(|why| why.contains(what)), "{what}: {why:?}");
     }
 }
+
+mod simulated {
+    use super::*;
+    use everwire_testing::script::Reply;
+    use everwire_testing::script::trial::{Read, Trial, sweep};
+
+    /// The numbers of a message: a change stands for all after the one that it names.
+    fn read(text: &str) -> Option<Read> {
+        let message: Value = serde_json::from_str(text).ok()?;
+        let topic = message["params"]["channel"].as_str()?;
+        let data = &message["params"]["data"];
+        if let Some(number) = data[0]["trade_seq"].as_u64() {
+            return Some(Read::new(topic, number));
+        }
+        let last = data["change_id"].as_u64()?;
+        match data["prev_change_id"].as_u64() {
+            Some(previous) => Some(Read::range(topic, previous + 1, last)),
+            None => Some(Read::range(topic, last, last).snapshot()),
+        }
+    }
+
+    fn trial(seed: u64) -> Trial<Venue> {
+        let deribit = match seed % 3 {
+            0 => trader(),
+            1 => Deribit::new().credentials(CLIENT_ID, CLIENT_SECRET).session("bot"),
+            _ => Deribit::new(),
+        };
+        let private = seed % 3 != 2;
+        let deribit = deribit.cancel_on_disconnect(private.then_some(CancelOnDisconnect::Connection));
+        let config = deribit.config("ws://deribit.test/ws/api/v2").unwrap();
+        let venue = Venue::new().tick_every(Duration::from_millis(500)).expires_in(Duration::from_secs(60));
+        let interval = if private { Interval::Raw } else { Interval::Ms100 };
+        let books = ["BTC-PERPETUAL", "ETH-PERPETUAL"].map(|instrument| deribit::book(instrument, interval));
+        Trial::new(config, venue, read)
+            .topics(books)
+            .topics([deribit::book(BTC, Interval::Agg2), deribit::book("ETH-PERPETUAL", Interval::Agg2)])
+            .requests(move |dice| {
+                let method = if private && dice.chance(500) { "private/get_open_orders" } else { "public/get_time" };
+                (method.to_owned(), None)
+            })
+            .faults(Duration::from_secs(40), |venue, dice, now, out| {
+                let conns: Vec<u64> = venue.listeners("book.BTC-PERPETUAL.agg2");
+                match dice.below(3) {
+                    0 => venue.skip("book.BTC-PERPETUAL.agg2"),
+                    1 => conns.iter().for_each(|conn| venue.hang_up(*conn, now, out)),
+                    _ => conns.iter().for_each(|conn| out.push(*conn, Reply::Ping(Vec::new()))),
+                }
+            })
+            .farewell(move |venue| {
+                let last = venue.called().last().map(|(_, method)| method.as_str());
+                if private == (last == Some("private/logout")) {
+                    return Ok(());
+                }
+                Err(format!("the last word was {last:?}"))
+            })
+    }
+
+    #[test]
+    fn hundreds_of_seeds() {
+        let total = sweep(0..300, trial);
+        assert!(total.reconnects > 300 && total.gaps > 300 && total.messages > 100_000, "{total:?}");
+    }
+}

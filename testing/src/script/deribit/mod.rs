@@ -7,6 +7,8 @@
 mod auth;
 mod market;
 mod orders;
+#[cfg(test)]
+mod tests;
 
 use super::kit::{self, Agenda, Channels, Credits, Ticker, Wall};
 use super::{HttpResponse, Replies, Reply, Script};
