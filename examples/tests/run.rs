@@ -10,6 +10,9 @@ mod deribit;
 #[path = "../examples/io_uring.rs"]
 mod io_uring_loop;
 #[expect(dead_code, reason = "a main that nobody calls")]
+#[path = "../examples/kucoin.rs"]
+mod kucoin;
+#[expect(dead_code, reason = "a main that nobody calls")]
 #[path = "../examples/mio.rs"]
 mod mio_loop;
 #[expect(dead_code, reason = "a main that nobody calls")]
@@ -78,6 +81,12 @@ async fn deribit() {
     assert!(summary.ends_with("1 reconnect, 1 order cancelled by the venue, 1 by hand, 1 kept"), "{summary}");
 }
 
+#[tokio::test]
+async fn kucoin() {
+    let summary = kucoin::run().await.unwrap();
+    assert!(summary.ends_with("1 reconnect, 1 hole in a book"), "{summary}");
+}
+
 /// What an example is worth depends on how much of it there is to read.
 #[test]
 fn they_are_short() {
@@ -87,6 +96,7 @@ fn they_are_short() {
         ("io_uring", include_str!("../examples/io_uring.rs"), 200),
         ("buffers", include_str!("../examples/buffers.rs"), 80),
         ("deribit", include_str!("../examples/deribit.rs"), 160),
+        ("kucoin", include_str!("../examples/kucoin.rs"), 120),
     ] {
         let lines = text.lines().count();
         assert!(lines < most, "{name} has {lines} lines");
