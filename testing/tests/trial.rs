@@ -42,7 +42,6 @@ enum Wrong {
     NeverAnswers,
     Stops,
     Unfair,
-    MixesUp,
 }
 
 /// A venue of quotes: JSON-RPC, a limit of messages, tickets, a logout.
@@ -76,6 +75,12 @@ impl Quotes {
 
     fn does(&self, wrong: Wrong) -> bool {
         self.wrong == Some(wrong)
+    }
+
+    fn end(&mut self, conn: u64, channels: &[String]) {
+        for channel in channels {
+            self.channels.unsubscribe(conn, channel);
+        }
     }
 
     /// A ticket for one connection.
@@ -140,14 +145,14 @@ impl Script for Quotes {
                 if self.does(Wrong::AcksWithoutData) {
                     // Once: a watch that has done all that it can rests until there are data.
                     self.wrong = None;
-                    channels.iter().for_each(|channel| drop(self.channels.unsubscribe(conn, channel)));
+                    self.end(conn, &channels);
                 }
                 json!(channels)
             }
             "unsubscribe" => {
                 let channels = list(&call["params"]["channels"]);
                 if !self.does(Wrong::KeepsSending) {
-                    channels.iter().for_each(|channel| drop(self.channels.unsubscribe(conn, channel)));
+                    self.end(conn, &channels);
                 }
                 json!(channels)
             }
@@ -176,12 +181,11 @@ impl Script for Quotes {
         for tick in self.market.ticks(now) {
             let mut number = tick.number;
             for conn in self.channels.listeners(&tick.topic) {
-                let mut topic = tick.topic.as_str();
+                let topic = tick.topic.as_str();
                 match self.wrong {
                     Some(Wrong::Skips | Wrong::SkipsForever) if number.is_multiple_of(50) => continue,
                     Some(Wrong::GoesBack) if number.is_multiple_of(50) => number -= 2,
                     Some(Wrong::IsMute) => continue,
-                    Some(Wrong::MixesUp) if number.is_multiple_of(50) => topic = "quotes.Z",
                     _ => {}
                 }
                 let data = json!({"seq": number, "at": self.wall.rfc3339(tick.at, 6)});
