@@ -266,8 +266,8 @@ fn faulty(protocol: JsonRpc) -> Trial<Quotes> {
 #[test]
 fn all_is_well() {
     let total = sweep(0..200, |_| faulty(tracked()));
-    assert!(total.reconnects > 500 && total.messages > 20_000 && total.gaps > 500, "{total}");
-    assert!(total.rejected > 100 && total.requests.1 > 1000, "{total}");
+    assert!(total.reconnects > 500 && total.messages > 50_000 && total.gaps > 1000, "{total}");
+    assert!(total.rejected > 500 && total.requests.1 > 1000, "{total}");
 }
 
 #[test]

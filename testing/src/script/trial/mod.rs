@@ -141,9 +141,9 @@ impl<S: Script + 'static> Trial<S> {
             provider: None,
             judge: None,
             net: None,
-            busy: Duration::from_secs(30)..Duration::from_secs(400),
-            calm: Duration::from_secs(180),
-            pace: Duration::from_secs(5),
+            busy: Duration::from_secs(20)..Duration::from_secs(200),
+            calm: Duration::from_secs(120),
+            pace: Duration::from_secs(4),
             close_within: Duration::from_secs(10),
             reconnects: true,
         }
@@ -170,7 +170,8 @@ impl<S: Script + 'static> Trial<S> {
         Self { asks: Some(Box::new(asks)), ..self }
     }
 
-    /// About every `every` of the busy time the venue does something wrong, or begins or ceases to. Default: it does all right.
+    /// About every `every` of the busy time the venue does something wrong, or begins or ceases to. Default: it does all right. What only a
+    /// [`Watch`](everwire_core::Watch) notices, such as a topic without data, must end before the watch has done all that it can: it rests then.
     pub fn faults(
         self,
         every: Duration,
@@ -202,12 +203,12 @@ impl<S: Script + 'static> Trial<S> {
         Self { net: Some(net), ..self }
     }
 
-    /// How long the busy time is, and then the calm. Default 30 to 400 s, and 180 s.
+    /// How long the busy time is, and then the calm. Default 20 to 200 s, and 120 s.
     pub fn length(self, busy: Range<Duration>, calm: Duration) -> Self {
         Self { busy, calm, ..self }
     }
 
-    /// About how often the user does something in the busy time. Default 5 s.
+    /// About how often the user does something in the busy time. Default 4 s.
     pub fn pace(self, pace: Duration) -> Self {
         Self { pace, ..self }
     }
