@@ -60,6 +60,7 @@
 //! | HTTP on the same port | [`http`](MockServerBuilder::http), [`http_url`](MockServer::http_url), [`http_requests`](MockServer::http_requests) |
 //! | what was said | [`transcript`](ConnHandle::transcript): each frame both ways; [`received`](ConnHandle::received) messages |
 //! | virtual time | [`sim`]: a session over a simulated network, repeated by its seed |
+//! | a venue that behaves and punishes as the real one does | [`script`]: a [`Script`](script::Script) run by [`Live`](script::Live) over sockets, by [`Host`](script::Host) and [`Trial`](script::trial::Trial) in virtual time |
 //!
 //! # Blocking and async tests
 //!
