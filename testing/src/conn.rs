@@ -238,7 +238,8 @@ impl ConnHandle {
         self.settle(result, timeout, waited_for, arrived)
     }
 
-    /// Everything that came, pings, pongs and close frames included, oldest first.
+    /// Everything that came, pings, pongs and close frames included, oldest first; but not what answers a
+    /// [`fence`](Self::fence).
     ///
     /// The log keeps the newest 16,384 messages and at most 64 MiB. Waiting does not remove anything from it.
     pub fn received(&self) -> Vec<Message> {

@@ -7,10 +7,9 @@ use serde_json::Value;
 use tungstenite::Message;
 
 use crate::matchers::{Matcher, describe, describe_arrivals, that};
+use crate::transcript::STORY;
 use crate::{ConnHandle, ConnectionEnd, MockServer, WaitError};
 
-/// Entries of a transcript that stand in an error.
-const STORY: usize = 20;
 /// Connections of a server that an error tells of.
 const SHOWN_CONNECTIONS: usize = 5;
 

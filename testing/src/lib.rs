@@ -59,6 +59,7 @@
 //! | one that does not come about | [`HandshakeFault`], [`TlsFault`], [`admit`](MockServerBuilder::admit), [`refuse_connections`](MockServer::refuse_connections) |
 //! | HTTP on the same port | [`http`](MockServerBuilder::http), [`http_url`](MockServer::http_url), [`http_requests`](MockServer::http_requests) |
 //! | what was said | [`transcript`](ConnHandle::transcript): each frame both ways; [`received`](ConnHandle::received) messages |
+//! | a venue as a state machine, over sockets and in virtual time | [`script`] |
 //! | virtual time | [`sim`]: a session over a simulated network, repeated by its seed |
 //! | a venue that behaves and punishes as the real one does | [`script`]: a [`Script`](script::Script) run by [`Live`](script::Live) over sockets, by [`Host`](script::Host) and [`Trial`](script::trial::Trial) in virtual time |
 //!
@@ -92,6 +93,7 @@ mod pump;
 mod server;
 mod shared;
 mod signal;
+mod splitter;
 mod throttle;
 mod tls;
 mod transcript;
