@@ -328,9 +328,66 @@ struct Run<'a> {
     texts: Vec<(String, String)>,
     /// The keys of the handshakes here, by connection.
     keys: BTreeMap<u64, String>,
-    /// Connections in the middle of a message that is streamed.
-    chunks: BTreeMap<u64, bool>,
+    /// Messages that are streamed, by connection.
+    chunks: BTreeMap<u64, Chunk>,
     report: Report,
+}
+
+/// A message that is streamed.
+#[derive(Default)]
+struct Chunk {
+    /// Some of it was sent.
+    begun: bool,
+    /// Bytes of its frame that are still to come, and whether that is its last.
+    left: usize,
+    fin: bool,
+    /// Bytes of its next part that were given with the last one.
+    ahead: usize,
+}
+
+/// The header of a frame with a payload of `len` bytes.
+fn head(out: &mut Vec<u8>, first: u8, len: usize) {
+    out.push(first);
+    match len {
+        0..126 => out.push(len as u8),
+        126..65_536 => {
+            out.push(126);
+            out.extend((len as u16).to_be_bytes());
+        }
+        _ => {
+            out.push(127);
+            out.extend((len as u64).to_be_bytes());
+        }
+    }
+}
+
+/// The next part of a message on this connection.
+fn next_part(lines: &[(u64, Line)], conn: u64) -> Option<Vec<u8>> {
+    lines
+        .iter()
+        .find_map(|(_, line)| match &line.what {
+            Body::Frame(frame) if frame.conn == conn && frame.dir == crate::Direction::In => Some(frame),
+            _ => None,
+        })?
+        .bytes()
+}
+
+/// Bytes of the parts of a message from here on that follow on each other, and whether the last is one of them. If it is not there, the message was
+/// never whole.
+fn parts(lines: &[(u64, Line)], conn: u64) -> (usize, bool) {
+    let mut sum = 0;
+    for (_, line) in lines {
+        let Body::Frame(frame) = &line.what else { continue };
+        if frame.conn != conn || frame.dir != crate::Direction::In {
+            continue;
+        }
+        let Some(last) = frame.last else { return (sum, false) };
+        sum += frame.bytes().map_or(0, |bytes| bytes.len());
+        if last {
+            return (sum, true);
+        }
+    }
+    (sum + 1, true)
 }
 
 impl Run<'_> {
@@ -448,21 +505,24 @@ impl Run<'_> {
     /// What was parsed of this connection from here to its next read or its end.
     fn fed(&mut self, index: usize, conn: u64) -> Result<Fed, ReplayError> {
         let mut fed = Fed::default();
-        for (number, line) in &self.replay.lines[index + 1..] {
-            let wrong = || ReplayError::Line { line: *number, why: "its data is not what it says".to_owned() };
+        for (at, (number, line)) in self.replay.lines.iter().enumerate().skip(index + 1) {
+            let wrong =
+                || ReplayError::Line { line: *number, why: "its data is not what it says".to_owned() };
             match &line.what {
                 Body::Received { conn: other, .. } | Body::Disconnected { conn: other, .. }
                     if *other == conn =>
                 {
                     break;
                 }
+                // Nobody knows which reads are missing.
+                Body::Dropped { .. } => break,
                 Body::HandshakeResponse { conn: other, payload } if *other == conn => {
                     let bytes = payload.bytes().ok_or_else(wrong)?;
                     fed.bytes.extend(self.response(conn, bytes));
                 }
                 Body::Frame(frame) if frame.conn == conn && frame.dir == crate::Direction::In => {
                     let bytes = frame.bytes().ok_or_else(wrong)?;
-                    self.frame(frame, &bytes, &mut fed.bytes);
+                    self.frame(at, frame, &bytes, &mut fed.bytes);
                 }
                 Body::Fault { conn: other, fault, late, .. } if *other == conn => {
                     let unknown = || ReplayError::Line {
@@ -470,8 +530,11 @@ impl Run<'_> {
                         why: "it is a fault that this version does not know".to_owned(),
                     };
                     let error = fault.as_ref().ok_or_else(unknown)?.error();
-                    let place = if *late { &mut fed.late } else { &mut fed.fault };
-                    place.get_or_insert(error);
+                    if *late {
+                        fed.late.get_or_insert(error);
+                    } else {
+                        fed.faults.push(error);
+                    }
                 }
                 _ => {}
             }
@@ -479,21 +542,16 @@ impl Run<'_> {
         Ok(fed)
     }
 
-    /// The response to a handshake. Where the key is another one than it was, so is what answers it; where something is hidden in the body, it has
-    /// another length.
+    /// The response to a handshake. Where the key is another one than it was, so is what answers it.
     fn response(&self, conn: u64, bytes: Vec<u8>) -> Vec<u8> {
         let Ok(text) = String::from_utf8(bytes.clone()) else { return bytes };
         let Some((head, body)) = text.split_once("\r\n\r\n") else { return bytes };
-        let hidden = body.contains(MARK);
         let accept = self.keys.get(&conn).map(|key| derive_accept_key(key.as_bytes()));
         let line = |line: &str| match (line.split_once(':'), &accept) {
             (Some((name, _)), Some(accept))
                 if self.replay.change && name.eq_ignore_ascii_case("sec-websocket-accept") =>
             {
                 format!("{name}: {accept}")
-            }
-            (Some((name, _)), _) if hidden && name.eq_ignore_ascii_case("content-length") => {
-                format!("{name}: {}", body.len())
             }
             _ => line.to_owned(),
         };
@@ -502,7 +560,9 @@ impl Run<'_> {
     }
 
     /// A frame as a server sends it (RFC 6455 section 5.2): not masked, not compressed.
-    fn frame(&mut self, frame: &FrameLine, payload: &[u8], out: &mut Vec<u8>) {
+    ///
+    /// A message that is streamed is one frame, whose length says that it will be: control frames between its parts divide it.
+    fn frame(&mut self, at: usize, frame: &FrameLine, payload: &[u8], out: &mut Vec<u8>) {
         let opcode = match frame.kind {
             Kind::Text => 1,
             Kind::Binary => 2,
@@ -510,27 +570,34 @@ impl Run<'_> {
             Kind::Ping => 9,
             Kind::Pong => 10,
         };
-        let begun = self.chunks.get(&frame.conn).copied().unwrap_or(false);
-        let (opcode, fin) = match frame.last {
-            None => (opcode, 0x80),
+        match frame.last {
+            None => {
+                head(out, 0x80 | opcode, payload.len());
+                out.extend_from_slice(payload);
+            }
             Some(last) => {
-                self.chunks.insert(frame.conn, !last);
-                (if begun { 0 } else { opcode }, if last { 0x80 } else { 0 })
-            }
-        };
-        out.push(fin | opcode);
-        match payload.len() {
-            len @ 0..126 => out.push(len as u8),
-            len @ 126..65_536 => {
-                out.push(126);
-                out.extend((len as u16).to_be_bytes());
-            }
-            len => {
-                out.push(127);
-                out.extend((len as u64).to_be_bytes());
+                let chunk = self.chunks.entry(frame.conn).or_default();
+                let (opcode, begins) = (if chunk.begun { 0 } else { opcode }, chunk.left == 0);
+                if begins {
+                    (chunk.left, chunk.fin) = parts(&self.replay.lines[at..], frame.conn);
+                }
+                chunk.left = chunk.left.saturating_sub(payload.len());
+                chunk.begun = !last;
+                let payload = &payload[std::mem::take(&mut chunk.ahead).min(payload.len())..];
+                // A part is told once more than it is there. If it was told before the next read, some of the next part had come.
+                let next =
+                    if chunk.left > 0 { next_part(&self.replay.lines[at + 1..], frame.conn) } else { None };
+                let next = next.unwrap_or_default();
+                let ahead = &next[..next.len().saturating_sub(1).min(4)];
+                chunk.ahead = ahead.len();
+                if !begins {
+                    out.extend([payload, ahead].concat());
+                    return;
+                }
+                head(out, if chunk.fin { 0x80 | opcode } else { opcode }, chunk.left + payload.len());
+                out.extend([payload, ahead].concat());
             }
         }
-        out.extend_from_slice(payload);
     }
 
     /// Makes the call that a line stands for.

@@ -36,7 +36,9 @@ pub(crate) fn value(event: &Event<'_>, last: Option<(usize, u64)>, since: &dyn F
                 Outcome::Answered(Err(error)) => {
                     json!({ "is": "response", "id": id, "error": error.to_string() })
                 }
-                Outcome::NotSent(why) => json!({ "is": "response", "id": id, "not_sent": format!("{why:?}") }),
+                Outcome::NotSent(why) => {
+                    json!({ "is": "response", "id": id, "not_sent": format!("{why:?}") })
+                }
                 Outcome::SentUnknown(why) => {
                     json!({ "is": "response", "id": id, "sent_unknown": format!("{why:?}") })
                 }

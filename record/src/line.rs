@@ -2,10 +2,12 @@
 
 use crate::event;
 use crate::text::{Payload, stamp};
-use everwire_core::record::{EndpointRecord, Entry, FaultRecord, Frame, FrameKind, Input, Left, Observed, What};
+use everwire_core::record::{
+    EndpointRecord, Entry, FaultRecord, Frame, FrameKind, Input, Left, Observed, What,
+};
 use everwire_core::{
-    Disconnect, Message, Output, Overflow, Recovery, RequestOptions, SendOptions,
-    SequenceRule, SubscribeOptions, Topic, Watch,
+    Disconnect, Message, Output, Overflow, Recovery, RequestOptions, SendOptions, SequenceRule,
+    SubscribeOptions, Topic, Watch,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -421,9 +423,7 @@ impl Encoder {
                 attempt: attempt.as_u64(),
                 result: match result {
                     Ok(endpoint) => Outcome::Given(EndpointRecord::of(endpoint)),
-                    Err(error) => {
-                        Outcome::Failed { why: error.message.clone(), recovery: error.recovery }
-                    }
+                    Err(error) => Outcome::Failed { why: error.message.clone(), recovery: error.recovery },
                 },
             },
             Input::Resolved { attempt, result } => Body::Resolved {
@@ -504,14 +504,10 @@ impl Encoder {
                     Output::Event => None,
                 };
             }
-            Observed::State { from, to, why } => Body::State {
-                from: format!("{from:?}"),
-                to: format!("{to:?}"),
-                why: (*why).to_owned(),
-            },
-            Observed::Timer { which, due } => {
-                Body::Timer { which: (*which).to_owned(), due: since(*due) }
+            Observed::State { from, to, why } => {
+                Body::State { from: format!("{from:?}"), to: format!("{to:?}"), why: (*why).to_owned() }
             }
+            Observed::Timer { which, due } => Body::Timer { which: (*which).to_owned(), due: since(*due) },
             Observed::HandshakeRequest { conn, bytes } => {
                 Body::HandshakeRequest { conn: conn.as_u64(), payload: Payload::of(bytes) }
             }
@@ -532,9 +528,7 @@ impl Encoder {
                 text: error.to_string(),
                 late: *late,
             },
-            Observed::Event(event) => {
-                Body::Event { event: event::value(event, self.last, &since) }
-            }
+            Observed::Event(event) => Body::Event { event: event::value(event, self.last, &since) },
             Observed::Failed { id, maybe_sent, why } => {
                 Body::Failed { id: id.as_u64(), maybe_sent: *maybe_sent, why: format!("{why:?}") }
             }
@@ -543,7 +537,6 @@ impl Encoder {
         })
     }
 }
-
 
 impl Body {
     /// Whether this is a call of somebody, and not what came of one.
@@ -612,4 +605,3 @@ fn left_line(left: Left) -> LeftLine {
 pub(crate) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
-

@@ -30,11 +30,7 @@ pub enum Speed {
 ///
 /// # Errors
 /// The record cannot be read further. What was before that was told.
-pub fn replay(
-    reader: Reader,
-    speed: Speed,
-    told: impl FnMut(&Line) -> bool,
-) -> Result<u64, ReadError> {
+pub fn replay(reader: Reader, speed: Speed, told: impl FnMut(&Line) -> bool) -> Result<u64, ReadError> {
     let start = Instant::now();
     paced(reader, speed, told, |at| {
         let elapsed = start.elapsed();

@@ -260,7 +260,9 @@ impl Reader {
             Err(error) => error,
         };
         let Ok(zen) = serde_json::from_slice::<Zen>(bytes) else { return Err(self.broken(ours.to_string())) };
-        let Some(at) = read_stamp(&zen.ts) else { return Err(self.broken("`ts` is no time in ISO 8601, UTC")) };
+        let Some(at) = read_stamp(&zen.ts) else {
+            return Err(self.broken("`ts` is no time in ISO 8601, UTC"));
+        };
         let first = *self.first.get_or_insert(at);
         let ns = crate::line::nanos(at.duration_since(first).unwrap_or_default());
         let frame = FrameLine { conn: 0, dir: zen.dir, kind: zen.kind, payload: zen.payload, last: None };

@@ -145,7 +145,10 @@ impl Redaction {
             Body::Frame(frame) => self.payload(&mut frame.payload),
             Body::Request { params, .. } => params.iter_mut().for_each(|text| self.redact(text)),
             Body::Batch { requests, .. } => {
-                requests.iter_mut().filter_map(|(_, params)| params.as_mut()).for_each(|text| self.redact(text));
+                requests
+                    .iter_mut()
+                    .filter_map(|(_, params)| params.as_mut())
+                    .for_each(|text| self.redact(text));
             }
             Body::Respond { result, error, .. } => {
                 result.iter_mut().for_each(|text| self.redact(text));
@@ -299,7 +302,8 @@ impl Redaction {
 
     /// The request or response of a handshake.
     fn head(&self, text: &str) -> String {
-        let (head, body) = text.split_once("\r\n\r\n").map_or((text, None), |(head, body)| (head, Some(body)));
+        let (head, body) =
+            text.split_once("\r\n\r\n").map_or((text, None), |(head, body)| (head, Some(body)));
         let mut lines = Vec::new();
         for (index, line) in head.split("\r\n").enumerate() {
             if index == 0 {
@@ -313,14 +317,25 @@ impl Redaction {
             let mut shown = value.trim().to_owned();
             self.header_value(name, &mut shown);
             let space = if value.starts_with(' ') { " " } else { "" };
-            lines.push(if shown == value.trim() { line.to_owned() } else { format!("{name}:{space}{shown}") });
+            lines.push(if shown == value.trim() {
+                line.to_owned()
+            } else {
+                format!("{name}:{space}{shown}")
+            });
         }
-        let mut text = lines.join("\r\n");
-        if let Some(body) = body {
-            text.push_str("\r\n\r\n");
-            text.push_str(&self.json(body).unwrap_or_else(|| body.to_owned()));
+        let Some(body) = body else { return lines.join("\r\n") };
+        let shown = self.json(body);
+        if let Some(shown) = &shown {
+            // What says how long the body is says it of this one.
+            for line in &mut lines {
+                if let Some((name, _)) = line.split_once(':')
+                    && name.eq_ignore_ascii_case("content-length")
+                {
+                    *line = format!("{name}: {}", shown.len());
+                }
+            }
         }
-        text
+        format!("{}\r\n\r\n{}", lines.join("\r\n"), shown.as_deref().unwrap_or(body))
     }
 
     fn header_value(&self, name: &str, value: &mut String) {
@@ -329,7 +344,8 @@ impl Redaction {
             *value = MARK.to_owned();
         } else if lower == "sec-websocket-protocol" {
             let names = value.split(',').map(str::trim);
-            *value = names.map(|name| if may_be_token(name) { MARK } else { name }).collect::<Vec<_>>().join(", ");
+            *value =
+                names.map(|name| if may_be_token(name) { MARK } else { name }).collect::<Vec<_>>().join(", ");
         } else if lower == "location" {
             *value = self.url(value);
         }
@@ -419,7 +435,11 @@ impl Scan<'_> {
     }
 
     fn number(&mut self) {
-        while self.bytes.get(self.at).is_some_and(|byte| matches!(byte, b'-' | b'+' | b'.' | b'e' | b'E' | b'0'..=b'9')) {
+        while self
+            .bytes
+            .get(self.at)
+            .is_some_and(|byte| matches!(byte, b'-' | b'+' | b'.' | b'e' | b'E' | b'0'..=b'9'))
+        {
             self.at += 1;
         }
     }

@@ -127,7 +127,8 @@ mod tests {
         assert_eq!(stamp(elixir), "2024-01-02T03:04:05.678901Z");
         let text = "2024-01-02T03:04:05.6+00:00";
         assert_eq!(read_stamp(text).map(stamp).as_deref(), Some("2024-01-02T03:04:05.600000Z"));
-        for wrong in ["", "Z", "2024-01-02", "2024-13-02T03:04:05Z", "2024-01-02T03:04:05.xZ", "1-1-1T0:0:0Z"] {
+        for wrong in ["", "Z", "2024-01-02", "2024-13-02T03:04:05Z", "2024-01-02T03:04:05.xZ", "1-1-1T0:0:0Z"]
+        {
             assert_eq!(read_stamp(wrong), None, "{wrong:?}");
         }
     }

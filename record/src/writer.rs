@@ -279,7 +279,11 @@ impl Out {
         let path = part_path(path, part);
         let mut how = OpenOptions::new();
         how.write(true);
-        if options.overwrite { how.create(true).truncate(true) } else { how.create_new(true) };
+        if options.overwrite {
+            how.create(true).truncate(true)
+        } else {
+            how.create_new(true)
+        };
         let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
         let file = how.open(&path).map_err(named)?;
         if options.overwrite {

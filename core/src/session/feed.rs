@@ -2,6 +2,7 @@
 
 use crate::error::{Disconnect, Error};
 use crate::ws::receiver::Receiver;
+use std::collections::VecDeque;
 
 /// The bytes of a WebSocket that are still to be read, and what comes behind them.
 #[derive(Debug, Default)]
@@ -9,7 +10,8 @@ pub(crate) struct Feed {
     bytes: Vec<u8>,
     /// So many of them were read.
     at: usize,
-    fault: Option<Error>,
+    /// Behind them, one after the other.
+    faults: VecDeque<Error>,
     /// What is found when time is over.
     late: Option<Error>,
     /// TLS or a proxy lay between, and had something for the socket.
@@ -19,10 +21,10 @@ pub(crate) struct Feed {
 
 impl Feed {
     /// These bytes came of a read, and then this.
-    pub(crate) fn put(&mut self, bytes: &[u8], fault: Option<Error>, late: Option<Error>) {
+    pub(crate) fn put(&mut self, bytes: &[u8], faults: Vec<Error>, late: Option<Error>) {
         self.bytes.drain(..std::mem::take(&mut self.at));
         self.bytes.extend_from_slice(bytes);
-        self.fault = self.fault.take().or(fault);
+        self.faults.extend(faults);
         self.late = self.late.take().or(late);
     }
 
@@ -43,15 +45,18 @@ impl Feed {
                 receiver.discard();
             }
         }
-        match &self.fault {
-            Some(fault) if !any && self.at == self.bytes.len() && !is_end(fault) => Err(fault.clone()),
-            _ => Ok(any),
+        if any || self.at < self.bytes.len() {
+            return Ok(any);
         }
+        if self.has_ended() {
+            return Ok(false);
+        }
+        self.faults.pop_front().map_or(Ok(false), Err)
     }
 
     /// Whether TLS said that nothing more comes.
     pub(crate) fn has_ended(&self) -> bool {
-        self.fault.as_ref().is_some_and(is_end)
+        self.faults.front().is_some_and(is_end)
     }
 
     pub(crate) fn overdue(&mut self) -> Option<Error> {

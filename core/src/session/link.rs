@@ -14,8 +14,8 @@
 
 use super::config::Terms;
 use super::event::SendId;
-use super::liveness::Liveness;
 use super::feed::Feed;
+use super::liveness::Liveness;
 use super::output::ConnId;
 use super::stall::Stall;
 use super::{Config, Endpoint, Transport};
@@ -133,8 +133,7 @@ impl Link {
         now: Instant,
     ) -> Result<Self, Error> {
         let Purpose { endpoint, proxy, options, noted, replayed } = purpose;
-        let secure =
-            endpoint.target.secure() && config.transport != Transport::SecuredConnector && !replayed;
+        let secure = endpoint.target.secure() && config.transport != Transport::SecuredConnector && !replayed;
         let proxy = proxy.filter(|_| !replayed);
         #[cfg(feature = "tls")]
         let way = Way::new(&endpoint.target, secure, proxy, options, &config.tls)?;

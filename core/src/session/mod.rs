@@ -107,11 +107,11 @@ use refresh::Renewal;
 use requests::Requests;
 use resync::Storm;
 use status::History;
-use tap::Tap;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 use subscriptions::Subscriptions;
+use tap::Tap;
 use watch::Silence;
 
 /// A WebSocket client that stays connected, without its I/O: see the [crate's documentation](crate) for how to drive it.

@@ -148,7 +148,8 @@ impl Session {
     #[cold]
     pub(super) fn tap_timer(&mut self, due: Instant, now: Instant) {
         let passed = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-        let links = |of: fn(&super::link::Link) -> Option<Instant>| self.links.iter().any(|link| passed(of(link)));
+        let links =
+            |of: fn(&super::link::Link) -> Option<Instant>| self.links.iter().any(|link| passed(of(link)));
         let classes = [
             ("retry", passed(self.retry_at)),
             ("stable", passed(self.stable_at)),
@@ -174,10 +175,6 @@ impl Session {
     pub(super) fn drain_notes(&mut self) {
         let Some(tap) = &mut self.tap else { return };
         let epoch = self.epoch;
-        for change in self.history.noted() {
-            let (from, to) = (change.from, change.to);
-            tap.tell(epoch, What::Observed(Observed::State { from, to, why: &change.why }));
-        }
         for link in &mut self.links {
             let conn = link.id;
             for note in link.notes() {
@@ -188,6 +185,13 @@ impl Session {
                 };
                 tap.tell(epoch, What::Observed(observed));
             }
+        }
+        for change in self.history.noted() {
+            let (from, to) = (change.from, change.to);
+            tap.tell(epoch, What::Observed(Observed::State { from, to, why: &change.why }));
+        }
+        for link in &mut self.links {
+            let conn = link.id;
             for (opcode, payload) in link.sender.noted() {
                 let frame = Frame { kind: sent_kind(opcode), payload: &payload, last: None };
                 tap.tell(epoch, What::Observed(Observed::Outbound { conn, frame }));
