@@ -476,6 +476,7 @@ impl Run<'_> {
                 self.keys.extend(key.map(|key| (*conn, key.trim().to_owned())));
             }
             (Body::Fault { text: then, .. }, Body::Fault { text: now, .. }) if then != now => {
+                self.texts.retain(|(known, _)| known != now);
                 self.texts.push((now.clone(), then.clone()));
             }
             _ => {}
@@ -529,7 +530,7 @@ impl Run<'_> {
                         line: *number,
                         why: "it is a fault that this version does not know".to_owned(),
                     };
-                    let error = fault.as_ref().ok_or_else(unknown)?.error();
+                    let error = fault.as_ref().ok_or_else(unknown)?.error(&format!("[line {number}]"));
                     if *late {
                         fed.late.get_or_insert(error);
                     } else {
