@@ -1,8 +1,11 @@
 //! What a record has of a connection's bytes, in the place of a socket and of what lies between.
 
+use super::link::Link;
 use crate::error::{Disconnect, Error};
+use crate::record::Left;
 use crate::ws::receiver::Receiver;
 use std::collections::VecDeque;
+use std::time::Instant;
 
 /// The bytes of a WebSocket that are still to be read, and what comes behind them.
 #[derive(Debug, Default)]
@@ -72,6 +75,40 @@ impl Feed {
     pub(crate) fn wrote(&mut self, idle: bool, between: bool) {
         self.between |= between;
         self.busy = !idle;
+    }
+}
+
+impl Link {
+    /// In a replay, what came of the bytes of a read.
+    pub(crate) fn feed(&mut self) -> Option<&mut Feed> {
+        self.feed.as_deref_mut()
+    }
+
+    /// In a replay, a write: what is left must be what was left.
+    pub(crate) fn replay_written(&mut self, len: usize, left: Left, now: Instant) {
+        if self.gone.is_some() {
+            return;
+        }
+        if let Some(feed) = &mut self.feed {
+            feed.wrote(left.idle, len == 0);
+        }
+        // The request goes first, and what is left of it at the end of a write is no frame's.
+        let mut taken = (self.left().plain).saturating_sub(left.plain);
+        while taken > 0 {
+            let part = taken.min(self.plaintext().len());
+            if part == 0 {
+                break;
+            }
+            self.plaintext_written(part);
+            taken -= part;
+        }
+        if len > 0 {
+            if self.is_idle() {
+                self.stall.idle();
+            } else {
+                self.stall.progress(now);
+            }
+        }
     }
 }
 
