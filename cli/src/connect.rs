@@ -1,12 +1,15 @@
 //! A small client for the command line.
 
 use crate::screen::{note, printable};
+use everwire_record::{FileRecorder, Recording};
 use everwire_tokio::{
     Client, CloseCode, Config, ConfigError, Driver, JsonRpc, OwnedEvent, Proxy, ProxyRules, SendError,
 };
 use std::error::Error;
 use std::io::{self, BufRead, IsTerminal, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::{self, Receiver};
 
@@ -36,6 +39,10 @@ pub(crate) struct Options {
     /// What comes before `subscribe` in the name of the method, such as `public/`.
     #[arg(long, value_name = "TEXT", default_value = "", requires = "jsonrpc")]
     prefix: String,
+    /// Records all that happens to this file, which must not exist: `everwire replay` and `everwire metadata` read it. With a name that ends in
+    /// .zst it is compressed.
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
 }
 
 /// Runs until the standard input or the session ends.
@@ -50,8 +57,33 @@ pub(crate) async fn run(options: &Options) -> ExitCode {
 }
 
 async fn session(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
+    let mut config = config(options)?;
+    let record = options.record.as_deref().map(record).transpose()?;
+    if let Some(record) = &record {
+        config = config.recorder(record.clone());
+    }
+    let result = talk(options, config).await;
+    if let Some(record) = record {
+        let status = record.finish();
+        let dropped =
+            if status.dropped > 0 { format!(", {} dropped", status.dropped) } else { String::new() };
+        note(&format!("recorded {} lines{dropped}", status.lines));
+        if let Some(error) = status.error {
+            return Err(format!("the record: {error}").into());
+        }
+    }
+    result
+}
+
+fn record(path: &Path) -> io::Result<Arc<FileRecorder>> {
+    let compressed = path.extension().is_some_and(|ending| ending == "zst");
+    let recording = Recording::new();
+    if compressed { recording.zstd(3) } else { recording }.create(path)
+}
+
+async fn talk(options: &Options, config: Config) -> Result<ExitCode, Box<dyn Error>> {
     // Subscribed before it starts, so that online means subscribed.
-    let driver = Driver::new(config(options)?)?;
+    let driver = Driver::new(config)?;
     for topic in &options.subscribe {
         driver.client().subscribe(topic.as_str());
     }

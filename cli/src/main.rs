@@ -2,6 +2,7 @@
 
 mod connect;
 mod demo;
+mod record;
 mod screen;
 mod tally;
 
@@ -28,6 +29,12 @@ enum Command {
     /// Messages go to the standard output; everything else that happens goes to the standard error. Lines wait until there
     /// is a connection; it is tried for until the process is interrupted.
     Connect(connect::Options),
+    /// Prints the messages of a record, at the speed at which they came.
+    ///
+    /// What arrived goes to the standard output, a line each; what was sent, and what happened besides, to the standard error.
+    Replay(record::ReplayOptions),
+    /// Says in numbers what is in a record.
+    Metadata(record::MetadataOptions),
 }
 
 #[tokio::main]
@@ -35,5 +42,7 @@ async fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Demo(options) => demo::run(&options).await,
         Command::Connect(options) => connect::run(&options).await,
+        Command::Replay(options) => record::replay(&options),
+        Command::Metadata(options) => record::metadata(&options),
     }
 }

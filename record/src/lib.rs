@@ -3,20 +3,25 @@
 #![doc = include_str!("../../docs/guides/recording.md")]
 
 mod check;
+mod compare;
+mod encode;
 mod event;
 mod line;
+mod memory;
 mod metadata;
 mod play;
 mod reader;
 mod redact;
+mod run;
 mod text;
 mod writer;
 
-pub use check::{Difference, MemoryRecorder, Replay, ReplayError, Report};
+pub use check::{Difference, Replay, ReplayError, Report};
+pub use encode::Encoder;
 pub use line::{
-    Body, Cause, Direction, Duty, Encoder, FrameLine, Header, Kind, LeftLine, Line, Outcome, TopicOptions,
-    VERSION,
+    Body, Cause, Direction, Duty, FrameLine, Header, Kind, LeftLine, Line, Outcome, TopicOptions, VERSION,
 };
+pub use memory::MemoryRecorder;
 pub use metadata::{Metadata, Traffic, topic_of};
 pub use play::{Speed, replay};
 pub use reader::{ReadError, Reader, Torn};

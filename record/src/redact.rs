@@ -323,12 +323,19 @@ impl Redaction {
                 format!("{name}:{space}{shown}")
             });
         }
-        let mut text = lines.join("\r\n");
-        if let Some(body) = body {
-            text.push_str("\r\n\r\n");
-            text.push_str(&self.json(body).unwrap_or_else(|| body.to_owned()));
+        let Some(body) = body else { return lines.join("\r\n") };
+        let shown = self.json(body);
+        if let Some(shown) = &shown {
+            // What says how long the body is says it of this one.
+            for line in &mut lines {
+                if let Some((name, _)) = line.split_once(':')
+                    && name.eq_ignore_ascii_case("content-length")
+                {
+                    *line = format!("{name}: {}", shown.len());
+                }
+            }
         }
-        text
+        format!("{}\r\n\r\n{}", lines.join("\r\n"), shown.as_deref().unwrap_or(body))
     }
 
     fn header_value(&self, name: &str, value: &mut String) {

@@ -1,6 +1,7 @@
 //! Entries to files, in a thread of its own.
 
-use crate::line::{Body, Encoder, Header, Line};
+use crate::encode::Encoder;
+use crate::line::{Body, Header, Line};
 use crate::redact::Redaction;
 use everwire_core::record::{Entry, Recorder};
 use std::fmt;

@@ -15,11 +15,12 @@ fn seeds(seeds: std::ops::Range<u64>) {
         // Neither the header nor what TLS did is the session's.
         let own = record.iter().filter(|line| !matches!(line.what, Body::Header(_) | Body::Way { .. }));
         let count = own.count();
-        // As a file has it.
-        for line in &mut record {
+        // As a file has it; for a few of them, as that takes longer than all else.
+        for line in record.iter_mut().filter(|_| seed % 8 == 0) {
             Redaction::new().apply(line);
             let text = serde_json::to_string(line).expect("a line is JSON");
-            *line = serde_json::from_str(&text).unwrap_or_else(|error| panic!("seed {seed}: {error}: {text}"));
+            *line =
+                serde_json::from_str(&text).unwrap_or_else(|error| panic!("seed {seed}: {error}: {text}"));
         }
         let replay = Replay::of(record).expect("it has a header");
         // Made anew, as sessions share their cool-downs.
@@ -33,13 +34,13 @@ fn seeds(seeds: std::ops::Range<u64>) {
 }
 
 #[test]
-fn seeds_0_to_99() {
-    seeds(0..100);
+fn seeds_0_to_59() {
+    seeds(0..60);
 }
 
 #[test]
-fn seeds_100_to_199() {
-    seeds(100..200);
+fn seeds_60_to_119() {
+    seeds(60..120);
 }
 
 /// As many as there is time for: `EVERWIRE_SEEDS=2000 cargo test --release -p everwire-record --test simulation -- --ignored`.

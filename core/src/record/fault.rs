@@ -5,6 +5,7 @@ use crate::transport::proxy::{ProxyError, ProxyFault};
 #[cfg(feature = "tls")]
 use crate::transport::tls::TlsError;
 use crate::ws::ProtocolError;
+use crate::ws::handshake::PeerProtocol;
 use serde::{Deserialize, Serialize};
 
 /// The error of an [`Observed::Fault`](super::Observed::Fault), as it is written to a record. Faults of frames come back as they were. Of those of
@@ -68,31 +69,26 @@ impl FaultRecord {
         })
     }
 
-    /// The error, or one that is treated in the same way.
-    pub fn error(&self) -> Error {
+    /// The error, or one that is treated in the same way and says that it is `what` was recorded, if there is room for that.
+    pub fn error(&self, what: &str) -> Error {
         match self {
             Self::Protocol(error) => Error::Protocol(error.error()),
             Self::Ended => Error::Disconnected(Disconnect::Eof),
             #[cfg(feature = "tls")]
-            Self::Tls { fatal: true } => Error::Tls(TlsError::Config("as recorded".to_owned())),
+            Self::Tls { fatal: true } => Error::Tls(TlsError::Config(what.to_owned())),
             #[cfg(feature = "tls")]
-            Self::Tls { fatal: false } => Error::Tls(TlsError::Protocol("as recorded".to_owned())),
+            Self::Tls { fatal: false } => Error::Tls(TlsError::Protocol(what.to_owned())),
             #[cfg(not(feature = "tls"))]
             Self::Tls { .. } => Error::TlsNotBuilt,
             Self::Proxy { proxy, credentials } => {
                 let fault = if *credentials {
                     ProxyFault::NoMethod { credentials: true }
                 } else {
-                    ProxyFault::Malformed("as recorded")
+                    ProxyFault::NotHttp { first_bytes: what.to_owned(), peer: PeerProtocol::Unknown }
                 };
                 Error::Proxy(ProxyError { proxy: proxy.clone(), fault })
             }
         }
-    }
-
-    /// Whether [`error`](Self::error) has the text that the error had.
-    pub fn is_exact(&self) -> bool {
-        matches!(self, Self::Protocol(_) | Self::Ended)
     }
 }
 

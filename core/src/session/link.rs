@@ -63,20 +63,20 @@ pub(crate) struct Link {
     /// The TCP connection is gone; what had arrived is still to be taken.
     pub(crate) gone: Option<Disconnect>,
     /// What lies between the socket and the WebSocket, if anything does.
-    way: Option<Box<Way>>,
+    pub(super) way: Option<Box<Way>>,
     /// The handshake's request, and how much of it was written.
-    request: Vec<u8>,
-    written: usize,
+    pub(super) request: Vec<u8>,
+    pub(super) written: usize,
     /// Bytes of frames written so far.
     sent: u64,
     /// Pongs that wait to be written: how many bytes will have been written once each is out.
     pongs: VecDeque<u64>,
     lingers: bool,
     /// What is to be told to a recorder, if there is one, and what was told last of what is left to be written.
-    notes: Option<Vec<Note>>,
-    told: Left,
+    pub(super) notes: Option<Vec<Note>>,
+    pub(super) told: Left,
     /// In a replay, what takes the place of a socket's bytes.
-    feed: Option<Box<Feed>>,
+    pub(super) feed: Option<Box<Feed>>,
 }
 
 /// Something to be told to a recorder.
@@ -276,7 +276,7 @@ impl Link {
     }
 
     /// Whether the socket has all that there is for it now.
-    fn is_idle(&self) -> bool {
+    pub(super) fn is_idle(&self) -> bool {
         match &self.feed {
             Some(feed) if self.gone.is_none() => feed.is_idle(self.plaintext().is_empty()),
             _ => self.transmit().is_empty(),
@@ -289,12 +289,12 @@ impl Link {
         self.way.take_if(|way| way.is_done());
     }
 
-    fn plaintext(&self) -> &[u8] {
+    pub(super) fn plaintext(&self) -> &[u8] {
         let request = &self.request[self.written..];
         if request.is_empty() { self.sender.transmit() } else { request }
     }
 
-    fn plaintext_written(&mut self, len: usize) {
+    pub(super) fn plaintext_written(&mut self, len: usize) {
         if self.written < self.request.len() {
             self.written = (self.written + len).min(self.request.len());
         } else {
@@ -545,70 +545,5 @@ impl Link {
             Stage::Open => Timeout::Pong,
             Stage::Closing | Stage::Retired => Timeout::Close,
         })
-    }
-
-    /// Notes the first bytes of what answered the handshake, for a recorder.
-    fn note_response(&mut self, len: usize) {
-        let Some(notes) = &mut self.notes else { return };
-        let bytes = self.receiver.peek();
-        if !bytes.is_empty() {
-            notes.push(Note::Response(bytes[..len.min(bytes.len())].to_vec()));
-        }
-    }
-
-    fn note_fault(&mut self, error: &Error, late: bool) {
-        if let Some(notes) = &mut self.notes {
-            notes.push(Note::Fault { error: error.clone(), late });
-        }
-    }
-
-    /// What is to be told to a recorder since the last call.
-    pub(crate) fn notes(&mut self) -> Vec<Note> {
-        self.notes.as_mut().map(std::mem::take).unwrap_or_default()
-    }
-
-    /// What is to be written.
-    pub(crate) fn left(&self) -> Left {
-        let plain = self.request.len() - self.written + self.sender.queued();
-        Left { plain, idle: self.is_idle() }
-    }
-
-    /// What is to be written, if something lies between that has moved some of it since the last call.
-    pub(crate) fn way_moved(&mut self) -> Option<Left> {
-        self.way.as_ref()?;
-        let left = self.left();
-        (std::mem::replace(&mut self.told, left) != left).then_some(left)
-    }
-
-    /// In a replay, what came of the bytes of a read.
-    pub(crate) fn feed(&mut self) -> Option<&mut Feed> {
-        self.feed.as_deref_mut()
-    }
-
-    /// In a replay, a write: what is left must be what was left.
-    pub(crate) fn replay_written(&mut self, len: usize, left: Left, now: Instant) {
-        if self.gone.is_some() {
-            return;
-        }
-        if let Some(feed) = &mut self.feed {
-            feed.wrote(left.idle, len == 0);
-        }
-        // The request goes first, and what is left of it at the end of a write is no frame's.
-        let mut taken = (self.left().plain).saturating_sub(left.plain);
-        while taken > 0 {
-            let part = taken.min(self.plaintext().len());
-            if part == 0 {
-                break;
-            }
-            self.plaintext_written(part);
-            taken -= part;
-        }
-        if len > 0 {
-            if self.is_idle() {
-                self.stall.idle();
-            } else {
-                self.stall.progress(now);
-            }
-        }
     }
 }

@@ -23,9 +23,9 @@ pub struct Player {
 pub struct Fed {
     /// As a server would send them over a plain connection.
     pub bytes: Vec<u8>,
-    /// What [`Observed::Fault`](crate::record::Observed::Fault) said, if it said it before the next read.
-    pub fault: Option<Error>,
-    /// The same, for one that was found late.
+    /// What [`Observed::Fault`](crate::record::Observed::Fault) said before the next read.
+    pub faults: Vec<Error>,
+    /// The same, if it was found late.
     pub late: Option<Error>,
 }
 
@@ -150,7 +150,7 @@ impl Player {
     fn feed(&mut self, conn: u64, fed: Fed) {
         let Some(index) = self.session.link_index(ConnId(conn)) else { return };
         if let Some(feed) = self.session.links[index].feed() {
-            feed.put(&fed.bytes, fed.fault, fed.late);
+            feed.put(&fed.bytes, fed.faults, fed.late);
         }
     }
 }

@@ -4,12 +4,13 @@
 //! that it came of. What the pieces below do (frames, handshakes, states) they only note, as they know neither recorder nor time.
 
 use super::event::{Epoch, RequestId, Unanswered};
-use super::link::Note;
+use super::link::{Link, Note};
 use super::output::Output;
 use super::user::SendError;
-use super::{Announced, ConnId, Session};
+use super::{Announced, ConnId, Session, lease};
 use crate::clock::Clock;
-use crate::record::{Entry, Frame, FrameKind, Input, Observed, Recorder, What};
+use crate::error::Error;
+use crate::record::{Entry, Frame, FrameKind, Input, Left, Observed, Recorder, What};
 use crate::ws::Kind;
 use crate::ws::frame::{BINARY, PING, PONG, TEXT};
 use crate::ws::receiver::Inbound;
@@ -125,10 +126,10 @@ impl Session {
                     return;
                 }
                 let told = match self.announced {
-                    Announced::Queued => self.events.front().map(super::lease::Queued::event),
+                    Announced::Queued => self.events.front().map(lease::Queued::event),
                     announced => {
                         let bytes = storage(announced, &self.links);
-                        super::lease::view(announced, bytes, None, self.epoch, Some(&*self.config.protocol))
+                        lease::view(announced, bytes, None, self.epoch, Some(&*self.config.protocol))
                     }
                 };
                 let Some(event) = told else { return };
@@ -149,8 +150,7 @@ impl Session {
     #[cold]
     pub(super) fn tap_timer(&mut self, due: Instant, now: Instant) {
         let passed = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-        let links =
-            |of: fn(&super::link::Link) -> Option<Instant>| self.links.iter().any(|link| passed(of(link)));
+        let links = |of: fn(&Link) -> Option<Instant>| self.links.iter().any(|link| passed(of(link)));
         let classes = [
             ("retry", passed(self.retry_at)),
             ("stable", passed(self.stable_at)),
@@ -176,10 +176,6 @@ impl Session {
     pub(super) fn drain_notes(&mut self) {
         let Some(tap) = &mut self.tap else { return };
         let epoch = self.epoch;
-        for change in self.history.noted() {
-            let (from, to) = (change.from, change.to);
-            tap.tell(epoch, What::Observed(Observed::State { from, to, why: &change.why }));
-        }
         for link in &mut self.links {
             let conn = link.id;
             for note in link.notes() {
@@ -190,6 +186,13 @@ impl Session {
                 };
                 tap.tell(epoch, What::Observed(observed));
             }
+        }
+        for change in self.history.noted() {
+            let (from, to) = (change.from, change.to);
+            tap.tell(epoch, What::Observed(Observed::State { from, to, why: &change.why }));
+        }
+        for link in &mut self.links {
+            let conn = link.id;
             for (opcode, payload) in link.sender.noted() {
                 let frame = Frame { kind: sent_kind(opcode), payload: &payload, last: None };
                 tap.tell(epoch, What::Observed(Observed::Outbound { conn, frame }));
@@ -201,8 +204,43 @@ impl Session {
     }
 
     /// What a connection has to write, once a write is done.
-    pub(super) fn left(&self, conn: ConnId) -> crate::record::Left {
+    pub(super) fn left(&self, conn: ConnId) -> Left {
         self.link_index(conn).map(|index| self.links[index].left()).unwrap_or_default()
+    }
+}
+
+impl Link {
+    /// Notes the first bytes of what answered the handshake, for a recorder.
+    pub(super) fn note_response(&mut self, len: usize) {
+        let Some(notes) = &mut self.notes else { return };
+        let bytes = self.receiver.peek();
+        if !bytes.is_empty() {
+            notes.push(Note::Response(bytes[..len.min(bytes.len())].to_vec()));
+        }
+    }
+
+    pub(super) fn note_fault(&mut self, error: &Error, late: bool) {
+        if let Some(notes) = &mut self.notes {
+            notes.push(Note::Fault { error: error.clone(), late });
+        }
+    }
+
+    /// What is to be told to a recorder since the last call.
+    pub(crate) fn notes(&mut self) -> Vec<Note> {
+        self.notes.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// What is to be written.
+    pub(crate) fn left(&self) -> Left {
+        let plain = self.request.len() - self.written + self.sender.queued();
+        Left { plain, idle: self.is_idle() }
+    }
+
+    /// What is to be written, if something lies between that has moved some of it since the last call.
+    pub(crate) fn way_moved(&mut self) -> Option<Left> {
+        self.way.as_ref()?;
+        let left = self.left();
+        (std::mem::replace(&mut self.told, left) != left).then_some(left)
     }
 }
 
@@ -224,7 +262,7 @@ fn sent_kind(opcode: u8) -> FrameKind {
 }
 
 /// The bytes that an announced event borrows from.
-fn storage(announced: Announced, links: &[super::link::Link]) -> &[u8] {
+fn storage(announced: Announced, links: &[Link]) -> &[u8] {
     match announced {
         Announced::Message { link, at, .. }
         | Announced::Chunk { link, at, .. }
