@@ -270,7 +270,7 @@ impl Deribit {
 
     /// Whether private requests name a token.
     fn names_tokens(&self) -> bool {
-        self.credentials.is_some() && self.access_tokens.unwrap_or(self.session.is_none())
+        self.credentials.is_some() && self.access_tokens.unwrap_or_else(|| self.session.is_none())
     }
 
     /// The token that they name.
@@ -318,7 +318,7 @@ impl Protocol for Deribit {
             return Inbound::other();
         };
         match (id, method, error) {
-            (Some(id), _, _) => match (id.parse(), error.map(Err).or(result.map(Ok))) {
+            (Some(id), _, _) => match (id.parse(), error.map(Err).or_else(|| result.map(Ok))) {
                 (Ok(id), Some(result)) => Inbound::Response { id, result },
                 _ => Inbound::other(),
             },

@@ -1,5 +1,4 @@
 //! The protocol, message by message. The frames are those of docs.deribit.com.
-#![expect(clippy::disallowed_methods, reason = "a test needs some moment to count from")]
 
 use super::*;
 use everwire_core::Params;
