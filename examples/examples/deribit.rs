@@ -60,7 +60,10 @@ pub(crate) async fn run() -> Result<String, Box<dyn Error>> {
     venue.cut_all();
     seen.until_online(&mut events).await?;
     let lost = trading.order(&OrderId::new(&placed.order_id)).await?;
-    println!("order {} is {}: the venue did that when the connection was lost", lost.order_id, lost.order_state);
+    println!(
+        "order {} is {}: the venue did that when the connection was lost",
+        lost.order_id, lost.order_state
+    );
     seen.some(&mut events, 5).await?;
 
     // Placed and cancelled by hand.
@@ -85,7 +88,9 @@ pub(crate) async fn run() -> Result<String, Box<dyn Error>> {
         return Err(format!("{seen:?}, punished: {:?}", venue.punishments()).into());
     }
     let Seen { messages, reconnects, .. } = seen;
-    Ok(format!("{messages} messages, {reconnects} reconnect, 1 order cancelled by the venue, 1 by hand, 1 kept"))
+    Ok(format!(
+        "{messages} messages, {reconnects} reconnect, 1 order cancelled by the venue, 1 by hand, 1 kept"
+    ))
 }
 
 /// What was told.

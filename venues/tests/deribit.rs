@@ -43,7 +43,8 @@ async fn until<T>(events: &mut Events, mut is: impl FnMut(&OwnedEvent) -> Option
 }
 
 async fn online(events: &mut Events) -> bool {
-    until(events, |event| if let OwnedEvent::Online { resumed, .. } = event { Some(*resumed) } else { None }).await
+    until(events, |event| if let OwnedEvent::Online { resumed, .. } = event { Some(*resumed) } else { None })
+        .await
 }
 
 /// The data of the next notification on a channel.
@@ -58,7 +59,9 @@ async fn data(events: &mut Events, channel: &str) -> Value {
 
 /// The methods that were called on a connection.
 fn called(live: &Live<Venue>, conn: u64) -> Vec<String> {
-    live.with(|venue| venue.called().iter().filter(|(on, _)| *on == conn).map(|(_, method)| method.clone()).collect())
+    live.with(|venue| {
+        venue.called().iter().filter(|(on, _)| *on == conn).map(|(_, method)| method.clone()).collect()
+    })
 }
 
 fn unpunished(live: &Live<Venue>) {
@@ -86,10 +89,14 @@ async fn market_data_survive_a_cut() {
     let first = live.open()[0];
     assert_eq!(called(&live, first)[0], "public/set_heartbeat");
     live.cut_all();
-    let gap = until(&mut events, |event| if let OwnedEvent::Gap(gap) = event { Some(gap.clone()) } else { None }).await;
+    let gap =
+        until(&mut events, |event| if let OwnedEvent::Gap(gap) = event { Some(gap.clone()) } else { None })
+            .await;
     assert!(!gap.topics.is_empty());
     let snapshot = until(&mut events, |event| match event {
-        OwnedEvent::Message { message, .. } if message.to_text().unwrap().contains("snapshot") => Some(message.clone()),
+        OwnedEvent::Message { message, .. } if message.to_text().unwrap().contains("snapshot") => {
+            Some(message.clone())
+        }
         _ => None,
     })
     .await;
@@ -117,7 +124,10 @@ async fn orders_are_cancelled_by_a_cut_and_kept_by_logging_out() {
     // Placed, changed, cancelled.
     let order = NewOrder::limit(BTC, 10.0, 40_000.0).label("a").post_only();
     let placed = trading.buy(&order).await.unwrap();
-    assert_eq!((&*placed.order.order_state, placed.order.price, placed.trades.len()), ("open", Some(40_000.0), 0));
+    assert_eq!(
+        (&*placed.order.order_state, placed.order.price, placed.trades.len()),
+        ("open", Some(40_000.0), 0)
+    );
     let id = placed.order.order_id;
     let told: Order = serde_json::from_value(data(&mut events, channel.name()).await).unwrap();
     assert_eq!((&told.order_id, &*told.label), (&id, "a"));
@@ -126,7 +136,9 @@ async fn orders_are_cancelled_by_a_cut_and_kept_by_logging_out() {
     assert_eq!(trading.open_orders_of(&Instrument::new(BTC)).await.unwrap().len(), 1);
     assert_eq!(trading.cancel(&OrderId::new(&id)).await.unwrap().order_state, "cancelled");
     // What is refused says why.
-    let Err(CallError::Refused { error, .. }) = trading.cancel(&OrderId::new(&id)).await else { panic!("refused") };
+    let Err(CallError::Refused { error, .. }) = trading.cancel(&OrderId::new(&id)).await else {
+        panic!("refused")
+    };
     assert_eq!((error.code, error.known.map(|known| known.is_retryable())), (11044, Some(false)));
     // One that takes.
     let taken = trading.sell(&NewOrder::market(BTC, 10.0)).await.unwrap();
@@ -146,7 +158,10 @@ async fn orders_are_cancelled_by_a_cut_and_kept_by_logging_out() {
     let end = client.shutdown(CloseOptions::new()).await;
     assert!(end.error.is_none(), "{end:?}");
     let called = called(&live, conn);
-    assert_eq!(called[..4], ["public/auth", "public/set_heartbeat", "private/enable_cancel_on_disconnect", "private/subscribe"]);
+    assert_eq!(
+        called[..4],
+        ["public/auth", "public/set_heartbeat", "private/enable_cancel_on_disconnect", "private/subscribe"]
+    );
     assert_eq!(called.last().map(String::as_str), Some("private/logout"));
     assert_eq!(live.with(|venue| venue.order_state(&id).to_owned()), "open");
     unpunished(&live);
@@ -177,7 +192,9 @@ async fn a_lost_change_is_told_and_mended() {
     assert_eq!(data(&mut events, topic.name()).await["type"], "snapshot");
     assert_eq!(data(&mut events, topic.name()).await["type"], "change");
     live.with(|venue| venue.skip("book.BTC-PERPETUAL.100ms"));
-    let gap = until(&mut events, |event| if let OwnedEvent::Gap(gap) = event { Some(gap.clone()) } else { None }).await;
+    let gap =
+        until(&mut events, |event| if let OwnedEvent::Gap(gap) = event { Some(gap.clone()) } else { None })
+            .await;
     assert!(matches!(gap.cause, GapCause::Sequence { .. }), "{gap:?}");
     // The one that showed it, then a new beginning.
     assert_eq!(data(&mut events, topic.name()).await["type"], "change");
@@ -271,7 +288,10 @@ async fn used_up_credits_cost_the_connection_and_not_the_session() {
     assert_eq!(Trading::new(client.clone()).open_orders().await.unwrap(), []);
     client.shutdown(CloseOptions::new()).await;
     let punished = live.punishments();
-    assert!(punished.iter().all(|punished| punished.timing && punished.why.contains("too many requests")), "{punished:?}");
+    assert!(
+        punished.iter().all(|punished| punished.timing && punished.why.contains("too many requests")),
+        "{punished:?}"
+    );
 }
 
 /// Far more than is allowed, and the venue sees no more than that.
@@ -318,8 +338,7 @@ fn the_same_on_a_thread() {
 #[test]
 fn a_client_that_misbehaves_is_punished() {
     let live = venue();
-    let mut clients: Vec<_> =
-        (0..32).map(|_| tungstenite::connect(live.url(PATH)).unwrap().0).collect();
+    let mut clients: Vec<_> = (0..32).map(|_| tungstenite::connect(live.url(PATH)).unwrap().0).collect();
     match tungstenite::connect(live.url(PATH)) {
         Err(tungstenite::Error::Http(refused)) => assert_eq!(refused.status(), 429),
         other => panic!("{other:?}"),
@@ -345,12 +364,18 @@ fn a_client_that_misbehaves_is_punished() {
     // The last of a burst of a hundred, and some that came back meanwhile: asked on until it is refused.
     let mut refused = Value::Null;
     for id in 103..2000 {
-        let Some(answer) = ask(&format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"public/test","params":{{}}}}"#)) else { break };
+        let Some(answer) =
+            ask(&format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"public/test","params":{{}}}}"#))
+        else {
+            break;
+        };
         refused = answer["error"]["code"].clone();
     }
     assert!(refused == 10028 || live.open().is_empty(), "{refused}");
     let why: Vec<String> = live.punishments().into_iter().map(|punished| punished.why).collect();
-    for what in ["without authentication", "private/buy is refused", "batches", "no JSON", "too many requests"] {
+    for what in
+        ["without authentication", "private/buy is refused", "batches", "no JSON", "too many requests"]
+    {
         assert!(why.iter().any(|why| why.contains(what)), "{what}: {why:?}");
     }
 }
@@ -391,7 +416,8 @@ mod simulated {
             .topics(books)
             .topics([deribit::book(BTC, Interval::Agg2), deribit::book("ETH-PERPETUAL", Interval::Agg2)])
             .requests(move |dice| {
-                let method = if private && dice.chance(500) { "private/get_open_orders" } else { "public/get_time" };
+                let method =
+                    if private && dice.chance(500) { "private/get_open_orders" } else { "public/get_time" };
                 (method.to_owned(), None)
             })
             .faults(Duration::from_secs(40), |venue, dice, now, out| {

@@ -65,7 +65,13 @@ impl Credentials {
         Ok(params)
     }
 
-    fn signed(&self, id: u64, signer: &Signer, data: &str, context: &Context<'_>) -> Result<Value, Unsupported> {
+    fn signed(
+        &self,
+        id: u64,
+        signer: &Signer,
+        data: &str,
+        context: &Context<'_>,
+    ) -> Result<Value, Unsupported> {
         let wall = context.wall.duration_since(UNIX_EPOCH).unwrap_or_default();
         let timestamp = u64::try_from(wall.as_millis()).unwrap_or(u64::MAX);
         // Each is used once: no request has the id of another on this session, and sessions do not begin at the same nanosecond.
@@ -74,7 +80,9 @@ impl Credentials {
         let signature = match signer {
             Signer::Key(secret) => secret.hmac_hex(&text),
             Signer::Callback(sign) => sign(&text).map_err(|reason| Unsupported {
-                reason: format!("the signature for public/auth was refused by the function that makes it: {reason}"),
+                reason: format!(
+                    "the signature for public/auth was refused by the function that makes it: {reason}"
+                ),
             })?,
         };
         let mut params = Map::new();

@@ -227,7 +227,9 @@ mod tests {
         assert!(codes.is_sorted_by(|a, b| a < b), "in order, and each once");
         for error in ErrorCode::all() {
             assert_eq!(ErrorCode::of(error.code), Some(error));
-            assert!(!error.advice.is_empty() && error.name.chars().all(|c| c == '_' || c.is_ascii_alphanumeric()));
+            assert!(
+                !error.advice.is_empty() && error.name.chars().all(|c| c == '_' || c.is_ascii_alphanumeric())
+            );
         }
         assert_eq!(ErrorCode::of(13009).unwrap().to_string(), "13009 unauthorized");
     }

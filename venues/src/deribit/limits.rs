@@ -88,7 +88,8 @@ fn is_matching(method: &str) -> bool {
     let Some(name) = method.strip_prefix("private/") else { return false };
     let families = ["buy", "sell", "edit", "cancel", "close_position"];
     let member = |family: &&str| {
-        name.strip_prefix(*family).is_some_and(|rest| rest.is_empty() || rest.starts_with("_all") || rest.starts_with("_by"))
+        name.strip_prefix(*family)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with("_all") || rest.starts_with("_by"))
     };
     families.iter().any(|family| member(family))
         || matches!(name, "verify_block_trade" | "execute_block_trade" | "move_positions")
@@ -103,7 +104,8 @@ mod tests {
         fn costs(traffic: Traffic<'_>) -> [u32; 4] {
             [REQUESTS, MATCHING, SUBSCRIBE, INSTRUMENTS].map(|limit| cost(limit, traffic))
         }
-        for traffic in [Traffic::Ping, Traffic::Pong, Traffic::Close, Traffic::Request("private/mass_quote")] {
+        for traffic in [Traffic::Ping, Traffic::Pong, Traffic::Close, Traffic::Request("private/mass_quote")]
+        {
             assert_eq!(costs(traffic), [0; 4], "{traffic:?}");
         }
         for traffic in [
@@ -121,8 +123,16 @@ mod tests {
             assert_eq!(costs(traffic), [500, 0, 0, 0], "{traffic:?}");
         }
         for method in [
-            "buy", "sell", "edit", "edit_by_label", "cancel", "cancel_all", "cancel_all_by_instrument",
-            "cancel_by_label", "close_position", "execute_block_trade",
+            "buy",
+            "sell",
+            "edit",
+            "edit_by_label",
+            "cancel",
+            "cancel_all",
+            "cancel_all_by_instrument",
+            "cancel_by_label",
+            "close_position",
+            "execute_block_trade",
         ] {
             let method = format!("private/{method}");
             assert_eq!(costs(Traffic::Request(&method)), [0, 1, 0, 0], "{method}");
@@ -136,7 +146,10 @@ mod tests {
     fn they_are_valid_and_of_the_account() {
         for tier in [Tier::One, Tier::Two, Tier::Standard, Tier::Custom { rate: 0, burst: 0 }] {
             let all = limits(tier, "main");
-            assert!(all.iter().all(|limit| limit.validate().is_ok() && limit.account() == Some("main")), "{all:?}");
+            assert!(
+                all.iter().all(|limit| limit.validate().is_ok() && limit.account() == Some("main")),
+                "{all:?}"
+            );
         }
     }
 }

@@ -252,9 +252,11 @@ impl Deribit {
     /// [`ConfigError::Url`] if it is no `ws://` or `wss://` URL.
     pub fn config(&self, url: &str) -> Result<Config, ConfigError> {
         let config = Config::new(url)?.financial().protocol(self.clone());
-        Ok(config
-            .ping_interval(Duration::from_secs(10))
-            .limits(Limits { max_frame: 32 << 20, max_message: 32 << 20, ..Limits::default() }))
+        Ok(config.ping_interval(Duration::from_secs(10)).limits(Limits {
+            max_frame: 32 << 20,
+            max_message: 32 << 20,
+            ..Limits::default()
+        }))
     }
 
     /// The scope of `public/auth`.
@@ -487,7 +489,8 @@ impl Protocol for Deribit {
 /// Writes a request. The parameters are JSON.
 fn call(id: u64, method: &str, params: &str, out: &mut String) {
     // A string takes every write.
-    let _ = write!(out, r#"{{"jsonrpc":"2.0","id":{id},"method":{},"params":{params}}}"#, Value::from(method));
+    let _ =
+        write!(out, r#"{{"jsonrpc":"2.0","id":{id},"method":{},"params":{params}}}"#, Value::from(method));
 }
 
 /// The notifications of a book: each names the one before it, and the first is a snapshot.
@@ -506,7 +509,9 @@ impl Tracker for Chain {
         let begins = std::mem::replace(&mut self.begun, true);
         let found = self.numbers.check(Some(sequence), text);
         if !begins && !sequence.snapshot {
-            return Continuity::Corrupt { reason: "the first notification of a book is no snapshot".to_owned() };
+            return Continuity::Corrupt {
+                reason: "the first notification of a book is no snapshot".to_owned(),
+            };
         }
         found
     }

@@ -316,7 +316,10 @@ mod tests {
                 "post_only": true})
         );
         let market = serde_json::to_value(NewOrder::market("X", 1.0).reduce_only()).unwrap();
-        assert_eq!(market, json!({"instrument_name": "X", "amount": 1.0, "type": "market", "reduce_only": true}));
+        assert_eq!(
+            market,
+            json!({"instrument_name": "X", "amount": 1.0, "type": "market", "reduce_only": true})
+        );
     }
 
     /// The notification of docs.deribit.com/subscriptions/user/userordersinstrument_nameraw.

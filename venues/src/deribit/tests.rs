@@ -6,8 +6,7 @@ use everwire_core::Params;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 const WALL: Duration = Duration::from_millis(1_576_074_319_123);
-const TOKENS: &str =
-    r#"{"access_token":"acc","expires_in":900,"refresh_token":"ref","scope":"connection mainaccount","token_type":"bearer"}"#;
+const TOKENS: &str = r#"{"access_token":"acc","expires_in":900,"refresh_token":"ref","scope":"connection mainaccount","token_type":"bearer"}"#;
 
 fn wall() -> SystemTime {
     UNIX_EPOCH + WALL
@@ -22,7 +21,10 @@ fn written(write: impl FnOnce(&Context<'_>, &mut String), authenticated: Option<
 }
 
 fn auth(deribit: &Deribit, authenticated: Option<&str>) -> Value {
-    written(|context, out| assert_eq!(deribit.authenticate(7, context, out), Ok(Ack::Response)), authenticated)
+    written(
+        |context, out| assert_eq!(deribit.authenticate(7, context, out), Ok(Ack::Response)),
+        authenticated,
+    )
 }
 
 fn prepared(deribit: &Deribit, step: u32) -> Value {
@@ -50,12 +52,19 @@ fn notifications_are_told_apart() {
     let change = r#"{"jsonrpc":"2.0","method":"subscription","params":{"channel":"book.BTC-PERPETUAL.100ms","data":{"type":"change","timestamp":1554373911330,"prev_change_id":297217,"instrument_name":"BTC-PERPETUAL","change_id":297218,"bids":[["delete",5041.94,0]],"asks":[]}}}"#;
     assert_eq!(
         deribit.classify(change),
-        message("book.BTC-PERPETUAL.100ms", Some(Sequence::new(297_218).previous(297_217)), Some(1_554_373_911_330))
+        message(
+            "book.BTC-PERPETUAL.100ms",
+            Some(Sequence::new(297_218).previous(297_217)),
+            Some(1_554_373_911_330)
+        )
     );
     let trades = r#"{"params":{"data":[{"trade_seq":1,"timestamp":1000,"price":1.5},{"trade_seq":2,"timestamp":2000}],"channel":"trades.BTC-PERPETUAL.raw"},"method":"subscription","jsonrpc":"2.0"}"#;
     assert_eq!(deribit.classify(trades), message("trades.BTC-PERPETUAL.raw", None, Some(2000)));
     let index = r#"{"jsonrpc":"2.0","method":"subscription","params":{"channel":"deribit_price_index.btc_usd","data":{"timestamp":1535098298227,"price":6521.17,"index_name":"btc_usd"}}}"#;
-    assert_eq!(deribit.classify(index), message("deribit_price_index.btc_usd", None, Some(1_535_098_298_227)));
+    assert_eq!(
+        deribit.classify(index),
+        message("deribit_price_index.btc_usd", None, Some(1_535_098_298_227))
+    );
     let order = r#"{"jsonrpc":"2.0","method":"subscription","params":{"channel":"user.orders.BTC-PERPETUAL.raw","data":{"order_id":"5","order_state":"open","price":10502.52}}}"#;
     assert_eq!(deribit.classify(order), message("user.orders.BTC-PERPETUAL.raw", None, None));
 }
@@ -143,7 +152,11 @@ fn texts_that_are_broken_in_any_way() {
                 let data = &read["params"]["data"];
                 assert_eq!(read["params"]["channel"], topic.to_string(), "{text}");
                 assert_eq!(data["change_id"].as_u64(), sequence.map(|s| s.last), "{text}");
-                assert_eq!(data["timestamp"].as_u64(), sent.map(|sent| u64::try_from(sent.as_millis()).unwrap()), "{text}");
+                assert_eq!(
+                    data["timestamp"].as_u64(),
+                    sent.map(|sent| u64::try_from(sent.as_millis()).unwrap()),
+                    "{text}"
+                );
             }
             Inbound::Response { id, result } => {
                 responses += 1;
@@ -190,7 +203,8 @@ fn credentials_are_sent_and_then_refreshed() {
 /// line's end between, in hexadecimal.
 #[test]
 fn signatures_are_over_time_nonce_and_data() {
-    let deribit = Deribit::new().signature("id", "secret").signed_data("data").session("bot").scope("trade:read");
+    let deribit =
+        Deribit::new().signature("id", "secret").signed_data("data").session("bot").scope("trade:read");
     let params = auth(&deribit, None)["params"].clone();
     let nonce = params["nonce"].as_str().unwrap();
     let signature = Secret::new("secret").hmac_hex(&format!("1576074319123\n{nonce}\ndata"));
@@ -235,9 +249,11 @@ fn connections_are_prepared() {
     assert_eq!(prepared(&market.clone().heartbeat(None), 0), Value::Null);
     assert_eq!(prepared(&market.heartbeat(Duration::from_secs(1)), 0)["params"]["interval"], 10);
 
-    let trader = Deribit::new().credentials("id", "secret").cancel_on_disconnect(CancelOnDisconnect::Connection);
+    let trader =
+        Deribit::new().credentials("id", "secret").cancel_on_disconnect(CancelOnDisconnect::Connection);
     assert_eq!(method(&prepared(&trader, 0)).0, "public/set_heartbeat");
-    let cod = ("private/enable_cancel_on_disconnect".into(), json!({"scope": "connection", "access_token": "acc"}));
+    let cod =
+        ("private/enable_cancel_on_disconnect".into(), json!({"scope": "connection", "access_token": "acc"}));
     assert_eq!(method(&prepared(&trader, 1)), cod);
     assert_eq!(prepared(&trader, 2), Value::Null);
     let trader = trader.heartbeat(None).session("s").cancel_on_disconnect(CancelOnDisconnect::Account);
@@ -252,7 +268,8 @@ fn connections_are_prepared() {
 
 #[test]
 fn channels_are_asked_for_as_who_we_are() {
-    let (book, raw, orders) = (Topic::new("book.X.100ms"), Topic::new("book.X.raw"), Topic::new("user.orders.X.raw"));
+    let (book, raw, orders) =
+        (Topic::new("book.X.100ms"), Topic::new("book.X.raw"), Topic::new("user.orders.X.raw"));
     let market = Deribit::new();
     let asked = |deribit: &Deribit, topics: &[&Topic], tokens| {
         let write = |context: &Context<'_>, out: &mut String| {
@@ -276,10 +293,17 @@ fn channels_are_asked_for_as_who_we_are() {
     assert!(trader.shares(&book, &orders));
     let private = asked(&trader, &[&book, &orders], Some(TOKENS));
     assert_eq!(private["method"], "private/subscribe");
-    assert_eq!(private["params"], json!({"channels": ["book.X.100ms", "user.orders.X.raw"], "access_token": "acc"}));
+    assert_eq!(
+        private["params"],
+        json!({"channels": ["book.X.100ms", "user.orders.X.raw"], "access_token": "acc"})
+    );
     let session = trader.session("s");
-    assert_eq!(asked(&session, &[&orders], Some(TOKENS))["params"], json!({"channels": ["user.orders.X.raw"]}));
-    let left = |context: &Context<'_>, out: &mut String| _ = session.unsubscribe(7, &[&book], context, out).unwrap();
+    assert_eq!(
+        asked(&session, &[&orders], Some(TOKENS))["params"],
+        json!({"channels": ["user.orders.X.raw"]})
+    );
+    let left =
+        |context: &Context<'_>, out: &mut String| _ = session.unsubscribe(7, &[&book], context, out).unwrap();
     assert_eq!(written(left, Some(TOKENS))["method"], "private/unsubscribe");
 
     assert!(market.confirms(r#"["book.X.100ms"]"#, &book) && !market.confirms("[]", &book));
@@ -295,7 +319,10 @@ fn requests_name_the_token_where_they_must() {
     );
     let trader = Deribit::new().credentials("id", "secret");
     let params = |deribit: &Deribit, method, params| requested(deribit, method, params)["params"].clone();
-    assert_eq!(params(&trader, "private/buy", Some(r#" {"amount":1} "#)), json!({"amount": 1, "access_token": "acc"}));
+    assert_eq!(
+        params(&trader, "private/buy", Some(r#" {"amount":1} "#)),
+        json!({"amount": 1, "access_token": "acc"})
+    );
     assert_eq!(params(&trader, "private/x", Some("{ }")), json!({"access_token": "acc"}));
     assert_eq!(params(&trader, "private/x", None), json!({"access_token": "acc"}));
     assert_eq!(params(&trader, "public/x", None), json!({}));
@@ -304,12 +331,17 @@ fn requests_name_the_token_where_they_must() {
     assert_eq!(params(&trader, "private/x", Some(own)), json!({"access_token": "other"}));
     assert_eq!(params(&trader.clone().access_tokens(false), "private/x", None), json!({}));
     assert_eq!(params(&trader.clone().session("s"), "private/x", None), json!({}));
-    assert_eq!(params(&trader.clone().session("s").access_tokens(true), "private/x", None), json!({"access_token": "acc"}));
+    assert_eq!(
+        params(&trader.clone().session("s").access_tokens(true), "private/x", None),
+        json!({"access_token": "acc"})
+    );
 
     let none = Params::default();
     let context = Context::new(wall(), &none);
     let long = format!(r#"{{"a":"{}"}}"#, "x".repeat(MAX_REQUEST));
-    for (bad, why) in [("[1]", "object"), ("", "object"), ("{", "object"), ("{},\"id\":1", "object"), (&long, "32 kB")] {
+    for (bad, why) in
+        [("[1]", "object"), ("", "object"), ("{", "object"), ("{},\"id\":1", "object"), (&long, "32 kB")]
+    {
         let mut out = "before".to_owned();
         let refused = trader.request(1, &Request::new("m").params(bad), &context, &mut out).unwrap_err();
         assert!(refused.reason.contains("\"m\"") && refused.reason.contains(why), "{refused}");
@@ -319,9 +351,8 @@ fn requests_name_the_token_where_they_must() {
 
 #[test]
 fn the_farewell_keeps_orders() {
-    let farewell = |deribit: &Deribit, tokens| {
-        written(|context, out| _ = deribit.farewell(7, context, out), tokens)
-    };
+    let farewell =
+        |deribit: &Deribit, tokens| written(|context, out| _ = deribit.farewell(7, context, out), tokens);
     let trader = Deribit::new().credentials("id", "secret");
     assert_eq!(
         farewell(&trader, Some(TOKENS)),
@@ -344,7 +375,10 @@ fn what_errors_lead_to() {
     assert_eq!(recovery(11051), Some(Recovery::Backoff(Duration::from_secs(30))));
     assert_eq!(recovery(1), None);
     assert_eq!(deribit.recovery(Fault::Subscription(&error(13778))), Some(Recovery::Stop));
-    assert_eq!(deribit.recovery(Fault::Preparation(&error(10049))), Some(Recovery::Backoff(Duration::from_secs(1))));
+    assert_eq!(
+        deribit.recovery(Fault::Preparation(&error(10049))),
+        Some(Recovery::Backoff(Duration::from_secs(1)))
+    );
     assert_eq!(deribit.recovery(Fault::Closed(1000, "")), None);
     let terminated = Fault::Closed(1008, "too_many_requests");
     assert_eq!(deribit.recovery(terminated), Some(Recovery::Backoff(Duration::from_secs(5))));

@@ -338,7 +338,8 @@ mod tests {
 
     #[test]
     fn tokens_are_read_with_and_without_escapes() {
-        let tokens = Tokens::read(r#"{"access_token":"a\/b","expires_in":900,"scope":"connection"}"#).unwrap();
+        let tokens =
+            Tokens::read(r#"{"access_token":"a\/b","expires_in":900,"scope":"connection"}"#).unwrap();
         assert_eq!((&*tokens.access_token, tokens.expires_in), ("a/b", Some(900)));
         assert!(tokens.refresh_token.is_none());
         assert!(Tokens::read("{}").is_none() && Tokens::read("\"ok\"").is_none());
@@ -362,7 +363,17 @@ mod tests {
 
     #[test]
     fn whatever_the_values_are_the_rest_is_read() {
-        let odd = ["null", "true", "-1", "1.5", "1e400", "\"a\\n\"", "[[1],{}]", "{\"a\":{\"timestamp\":1}}", "18446744073709551616"];
+        let odd = [
+            "null",
+            "true",
+            "-1",
+            "1.5",
+            "1e400",
+            "\"a\\n\"",
+            "[[1],{}]",
+            "{\"a\":{\"timestamp\":1}}",
+            "18446744073709551616",
+        ];
         for odd in odd {
             let text = format!(
                 r#"{{"method":"subscription","params":{{"type":{odd},"data":{{"timestamp":{odd},"change_id":7,"type":{odd}}},"x":{odd},"channel":"c"}}}}"#
@@ -371,9 +382,15 @@ mod tests {
                 assert_eq!(odd, "1e400", "no number that serde_json reads");
                 continue;
             };
-            assert_eq!((envelope.method, envelope.params.channel), (Some("subscription"), Some("c")), "{odd}");
+            assert_eq!(
+                (envelope.method, envelope.params.channel),
+                (Some("subscription"), Some("c")),
+                "{odd}"
+            );
             assert_eq!(envelope.params.data, Data { change_id: Some(7), ..Data::default() }, "{odd}");
-            for text in [format!(r#"{{"params":{odd},"id":1}}"#), format!(r#"{{"params":{{"data":{odd}}},"id":1}}"#)] {
+            for text in
+                [format!(r#"{{"params":{odd},"id":1}}"#), format!(r#"{{"params":{{"data":{odd}}},"id":1}}"#)]
+            {
                 assert_eq!(Envelope::read(&text).unwrap().id, Some("1"), "{text}");
             }
         }

@@ -65,7 +65,8 @@ impl Accounts {
     }
 
     pub(super) fn log_out(&mut self, conn: u64, invalidates: bool) {
-        let Some(scope) = self.known.get(&conn).and_then(|name| self.access.get(name)).map(|token| token.scope.clone())
+        let Some(scope) =
+            self.known.get(&conn).and_then(|name| self.access.get(name)).map(|token| token.scope.clone())
         else {
             return;
         };
@@ -101,13 +102,18 @@ impl Accounts {
             }
             "refresh_token" => {
                 let known = self.refresh.get(&text("refresh_token"));
-                known.filter(|token| token.conn.is_none_or(|of| of == conn)).ok_or(UNAUTHORIZED)?.scope.clone()
+                known
+                    .filter(|token| token.conn.is_none_or(|of| of == conn))
+                    .ok_or(UNAUTHORIZED)?
+                    .scope
+                    .clone()
             }
             _ => return Err((11050, "bad_request")),
         };
         self.count += 1;
         let session = scope.split(' ').any(|part| part.starts_with("session:"));
-        let scope = if session || scope.contains("connection") { scope } else { format!("connection {scope}") };
+        let scope =
+            if session || scope.contains("connection") { scope } else { format!("connection {scope}") };
         let until = now.saturating_add(self.life);
         let token = Token { conn: (!session).then_some(conn), scope: scope.clone(), until };
         let names = [format!("{at}.access-{}", self.count), format!("{at}.refresh-{}", self.count)];
@@ -133,7 +139,13 @@ impl Accounts {
     }
 
     /// Whether this connection may call a private method.
-    pub(super) fn authorize(&self, conn: u64, method: &str, params: &Value, now: Duration) -> Result<(), Refused> {
+    pub(super) fn authorize(
+        &self,
+        conn: u64,
+        method: &str,
+        params: &Value,
+        now: Duration,
+    ) -> Result<(), Refused> {
         let token = match params["access_token"].as_str() {
             Some(named) => self.access.get(named),
             // Only a session makes it needless.
@@ -145,7 +157,9 @@ impl Accounts {
         let valid = |token: &&Token| token.until > now && token.conn.is_none_or(|of| of == conn);
         let token = token.filter(valid).ok_or(UNAUTHORIZED)?;
         let orders = ["buy", "sell", "edit", "cancel", "close_position"];
-        let trades = method.strip_prefix("private/").is_some_and(|name| orders.iter().any(|verb| name.starts_with(verb)));
+        let trades = method
+            .strip_prefix("private/")
+            .is_some_and(|name| orders.iter().any(|verb| name.starts_with(verb)));
         let limited = token.scope.split(' ').any(|part| part == "trade:read" || part == "trade:none");
         if trades && limited { Err((13021, "forbidden")) } else { Ok(()) }
     }

@@ -10,15 +10,29 @@ use std::time::Duration;
 /// What a channel's name says.
 #[derive(Debug, PartialEq, Eq)]
 enum Channel<'c> {
-    Book { instrument: &'c str },
-    Depth { instrument: &'c str },
-    Trades { instrument: &'c str },
-    Ticker { instrument: &'c str },
-    Quote { instrument: &'c str },
+    Book {
+        instrument: &'c str,
+    },
+    Depth {
+        instrument: &'c str,
+    },
+    Trades {
+        instrument: &'c str,
+    },
+    Ticker {
+        instrument: &'c str,
+    },
+    Quote {
+        instrument: &'c str,
+    },
     Index,
     Platform,
     /// Orders, trades or changes, of what, and how often.
-    User { what: &'c str, of: Of<'c>, interval: &'c str },
+    User {
+        what: &'c str,
+        of: Of<'c>,
+        interval: &'c str,
+    },
     Portfolio,
 }
 
@@ -33,7 +47,8 @@ impl Of<'_> {
         match self {
             Self::Instrument(name) => name == instrument,
             Self::Kind(kind, currency) => {
-                ["any", "future"].contains(&kind) && (currency == "any" || instrument.starts_with(&format!("{currency}-")))
+                ["any", "future"].contains(&kind)
+                    && (currency == "any" || instrument.starts_with(&format!("{currency}-")))
             }
         }
     }
@@ -49,12 +64,18 @@ impl Deribit {
         let known = |name: &str| self.instruments.iter().any(|known| known == name);
         let kinds = ["future", "option", "spot", "any"];
         match *parts {
-            ["book", instrument, every] if known(instrument) && is_interval(every) => Some(Channel::Book { instrument }),
+            ["book", instrument, every] if known(instrument) && is_interval(every) => {
+                Some(Channel::Book { instrument })
+            }
             ["book", instrument, _, "1" | "10" | "20", every] if known(instrument) && is_interval(every) => {
                 Some(Channel::Depth { instrument })
             }
-            ["trades", instrument, every] if known(instrument) && is_interval(every) => Some(Channel::Trades { instrument }),
-            ["ticker", instrument, every] if known(instrument) && is_interval(every) => Some(Channel::Ticker { instrument }),
+            ["trades", instrument, every] if known(instrument) && is_interval(every) => {
+                Some(Channel::Trades { instrument })
+            }
+            ["ticker", instrument, every] if known(instrument) && is_interval(every) => {
+                Some(Channel::Ticker { instrument })
+            }
             ["quote", instrument] if known(instrument) => Some(Channel::Quote { instrument }),
             ["deribit_price_index", "btc_usd" | "eth_usd"] => Some(Channel::Index),
             ["platform_state"] => Some(Channel::Platform),
@@ -73,7 +94,13 @@ impl Deribit {
         }
     }
 
-    pub(super) fn subscribe(&mut self, conn: u64, channels: &[String], private: bool, out: &mut Replies) -> Answer {
+    pub(super) fn subscribe(
+        &mut self,
+        conn: u64,
+        channels: &[String],
+        private: bool,
+        out: &mut Replies,
+    ) -> Answer {
         let mut subscribed = Vec::new();
         for name in channels {
             let raw = name.ends_with(".raw") && !name.starts_with("user.");
@@ -131,7 +158,8 @@ impl Deribit {
         let skips = std::mem::take(&mut self.skips);
         let mut lost = Vec::new();
         let listeners: Vec<(u64, String)> = {
-            let of = |conn: &u64| self.channels.of(*conn).map(|name| (*conn, name.to_owned())).collect::<Vec<_>>();
+            let of =
+                |conn: &u64| self.channels.of(*conn).map(|name| (*conn, name.to_owned())).collect::<Vec<_>>();
             self.conns.keys().flat_map(of).collect()
         };
         for (conn, name) in listeners {
@@ -140,7 +168,8 @@ impl Deribit {
             }
             let data = match self.channel(&name) {
                 Some(Channel::Book { instrument }) if instrument == tick.topic => {
-                    let Some(last) = self.conns.get_mut(&conn).and_then(|open| open.changes.get_mut(&name)) else {
+                    let Some(last) = self.conns.get_mut(&conn).and_then(|open| open.changes.get_mut(&name))
+                    else {
                         continue;
                     };
                     // It is in the snapshot.

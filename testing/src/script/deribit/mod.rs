@@ -281,7 +281,14 @@ impl Deribit {
         self.tell_orders(now, out);
     }
 
-    fn answer(&mut self, conn: u64, method: &str, params: &Value, now: Duration, out: &mut Replies) -> Answer {
+    fn answer(
+        &mut self,
+        conn: u64,
+        method: &str,
+        params: &Value,
+        now: Duration,
+        out: &mut Replies,
+    ) -> Answer {
         match method {
             "public/auth" => self.log_in(conn, params, now, out),
             "public/test" => {
@@ -391,7 +398,10 @@ impl Deribit {
                 *due = now.saturating_add(*every);
                 open.test_by.get_or_insert(now.saturating_add(PATIENCE));
                 for kind in ["heartbeat", "test_request"] {
-                    out.json(conn, &json!({"jsonrpc": "2.0", "method": "heartbeat", "params": {"type": kind}}));
+                    out.json(
+                        conn,
+                        &json!({"jsonrpc": "2.0", "method": "heartbeat", "params": {"type": kind}}),
+                    );
                 }
             }
         }

@@ -84,7 +84,8 @@ impl Client {
     }
 
     fn order(&mut self, conn: u64) -> String {
-        let params = json!({"instrument_name": "BTC-PERPETUAL", "amount": 10, "type": "limit", "price": 40_000});
+        let params =
+            json!({"instrument_name": "BTC-PERPETUAL", "amount": 10, "type": "limit", "price": 40_000});
         let placed = self.ask(conn, "private/buy", params);
         assert_eq!(placed["order"]["order_state"], "open");
         placed["order"]["order_id"].as_str().expect("it has one").to_owned()
@@ -135,7 +136,11 @@ fn tokens_are_of_a_connection_or_of_a_session() {
     let token = client.log_in(1, "")["access_token"].clone();
     assert_eq!(client.refused(1, "private/get_open_orders", none()), 13009, "it is to be named");
     assert_eq!(client.ask(1, "private/get_open_orders", json!({"access_token": token})), json!([]));
-    assert_eq!(client.refused(2, "private/get_open_orders", json!({"access_token": token})), 13009, "another's");
+    assert_eq!(
+        client.refused(2, "private/get_open_orders", json!({"access_token": token})),
+        13009,
+        "another's"
+    );
 
     let tokens = client.log_in(2, "session:bot trade:read");
     client.ask(2, "private/get_open_orders", none());
@@ -201,7 +206,8 @@ fn who_does_not_answer_is_cut_off() {
     client.ask(2, "public/set_heartbeat", json!({"interval": 10}));
     client.wait(secs(10));
     for conn in [1, 2] {
-        let kinds: Vec<Value> = client.told(conn).into_iter().map(|told| told["params"]["type"].clone()).collect();
+        let kinds: Vec<Value> =
+            client.told(conn).into_iter().map(|told| told["params"]["type"].clone()).collect();
         assert_eq!(kinds, ["heartbeat", "test_request"]);
     }
     client.ask(2, "public/test", json!({}));
@@ -251,7 +257,8 @@ fn credits_run_out() {
 #[test]
 fn channels() {
     let mut client = Client::new(2);
-    let names = ["book.BTC-PERPETUAL.100ms", "ticker.NO-SUCH.100ms", "nonsense", "ticker.BTC-PERPETUAL.100ms"];
+    let names =
+        ["book.BTC-PERPETUAL.100ms", "ticker.NO-SUCH.100ms", "nonsense", "ticker.BTC-PERPETUAL.100ms"];
     let subscribed = client.ask(1, "public/subscribe", json!({"channels": names}));
     assert_eq!(subscribed, json!([names[0], names[3]]));
     let told = client.told(1);
@@ -280,7 +287,10 @@ fn channels() {
     let raw = json!({"channels": ["book.BTC-PERPETUAL.raw"]});
     assert_eq!(client.refused(1, "public/subscribe", raw.clone()), 13778);
     assert_eq!(client.refused(1, "private/subscribe", raw.clone()), 13009);
-    assert_eq!(client.ask(1, "public/subscribe", json!({"channels": ["user.orders.any.any.raw"]})), json!([]));
+    assert_eq!(
+        client.ask(1, "public/subscribe", json!({"channels": ["user.orders.any.any.raw"]})),
+        json!([])
+    );
     client.log_in(2, "session:2");
     assert_eq!(client.ask(2, "private/subscribe", raw), json!(["book.BTC-PERPETUAL.raw"]));
     assert_eq!(client.punished.len(), 3, "{:?}", client.punished);
@@ -293,9 +303,15 @@ fn orders() {
     let order = |amount: f64, price: f64| json!({"instrument_name": "BTC-PERPETUAL", "amount": amount, "price": price});
     assert_eq!(client.refused(1, "private/buy", order(5.0, 1.0)), 10021);
     assert_eq!(client.refused(1, "private/buy", order(10.0, 1.25)), 10043);
-    assert_eq!(client.refused(1, "private/buy", json!({"instrument_name": "X", "amount": 10, "price": 1})), 10020);
+    assert_eq!(
+        client.refused(1, "private/buy", json!({"instrument_name": "X", "amount": 10, "price": 1})),
+        10020
+    );
     let taken = client.ask(1, "private/buy", order(10.0, ASK_PRICE));
-    assert_eq!((&taken["order"]["order_state"], &taken["trades"][0]["amount"]), (&json!("filled"), &json!(10.0)));
+    assert_eq!(
+        (&taken["order"]["order_state"], &taken["trades"][0]["amount"]),
+        (&json!("filled"), &json!(10.0))
+    );
     let id = taken["order"]["order_id"].clone();
     assert_eq!(client.refused(1, "private/cancel", json!({"order_id": id})), 11008);
     assert_eq!(client.refused(1, "private/cancel", json!({"order_id": "none"})), 10004);
