@@ -22,6 +22,10 @@ mod mio_loop;
 #[path = "../examples/poll.rs"]
 mod poll_loop;
 
+#[expect(dead_code, reason = "a main that nobody calls")]
+#[path = "../examples/tides.rs"]
+mod tides;
+
 use everwire_examples::{Demo, NotHere};
 use everwire_testing::MockServer;
 use std::error::Error;
@@ -94,6 +98,12 @@ async fn deribit() {
 async fn kucoin() {
     let summary = kucoin::run().await.unwrap();
     assert!(summary.ends_with("1 reconnect, 1 hole in a book"), "{summary}");
+}
+
+#[tokio::test]
+async fn tides() {
+    let summary = tides::run().await.unwrap();
+    assert!(summary.starts_with("40 readings, 1 reconnect, 2 gaps; in 50 simulations "), "{summary}");
 }
 
 /// What an example is worth depends on how much of it there is to read.
