@@ -85,12 +85,7 @@ impl Quotes {
 
     /// A ticket for one connection.
     fn endpoint(&mut self, now: Duration) -> Endpoint {
-        let request = HttpRequest {
-            method: "POST".to_owned(),
-            target: "/ticket".to_owned(),
-            headers: Vec::new(),
-            body: Vec::new(),
-        };
+        let request = HttpRequest::new("POST", "/ticket", "");
         let ticket = parse(std::str::from_utf8(&self.http(&request, now).body).unwrap());
         Endpoint::new(&format!("ws://venue.test/?ticket={}", at(&ticket, "ticket"))).unwrap()
     }

@@ -27,10 +27,17 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::ops::Range;
+use std::panic::resume_unwind;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 use std::time::Duration;
 use trader::Trader;
+
+/// In how many threads trials are run at most.
+const THREADS: usize = 4;
 
 type Reads = Box<dyn Fn(&str) -> Option<Read>>;
 type Asks = Box<dyn FnMut(&mut Dice) -> (String, Option<String>)>;
@@ -58,6 +65,7 @@ pub struct Trial<S: Script> {
     pace: Duration,
     close_within: Duration,
     reconnects: bool,
+    own_numbers: bool,
 }
 
 /// What a message of the venue says of its place in its topic.
@@ -77,7 +85,7 @@ impl Read {
         Self::range(topic, number, number)
     }
 
-    /// A message that stands for several numbers.
+    /// A message that stands for several numbers. One that names the message before it stands for all from the number after that.
     pub fn range(topic: impl Into<String>, first: u64, last: u64) -> Self {
         Self { topic: topic.into(), numbers: (first, last), snapshot: false }
     }
@@ -146,6 +154,7 @@ impl<S: Script + 'static> Trial<S> {
             pace: Duration::from_secs(4),
             close_within: Duration::from_secs(10),
             reconnects: true,
+            own_numbers: true,
         }
     }
 
@@ -223,6 +232,12 @@ impl<S: Script + 'static> Trial<S> {
         Self { reconnects, ..self }
     }
 
+    /// The protocol watches other numbers than `reads` reads, such as those of all of a connection
+    /// ([`Protocol::connection_tracker`](everwire_core::Protocol::connection_tracker)): a gap in them may miss nothing of the topic that it is told of.
+    pub fn other_numbers(self) -> Self {
+        Self { own_numbers: false, ..self }
+    }
+
     /// Runs it.
     pub fn run(self, seed: u64) -> Report {
         let mut dice = Dice::new(seed, 10);
@@ -234,7 +249,7 @@ impl<S: Script + 'static> Trial<S> {
         };
         let host = Host::new(self.script);
         let host = Rc::new(RefCell::new(if patient { host.patient() } else { host }));
-        let check = Check::new(busy + self.calm / 2);
+        let check = Check::new(busy + self.calm / 2, self.own_numbers);
         let trader = Trader {
             dice: Dice::new(seed, 11),
             topics: self.topics,
@@ -343,23 +358,42 @@ fn network(seed: u64, busy: Duration) -> (Net, bool) {
     }
 }
 
-/// Runs a trial for each seed, prints what happened in all, and returns it.
+/// Runs a trial for each seed, in up to four threads, prints what happened in all, and returns it.
 ///
 /// # Panics
 /// At the first trial in which something went wrong, with its seed, what it was, and what was said last. And if the trials were none: fewer messages
 /// than trials, or among more than 20 of them fewer reconnects than one in ten.
-pub fn sweep<S: Script + 'static>(seeds: Range<u64>, trial: impl Fn(u64) -> Trial<S>) -> Total {
-    let mut total = Total::default();
-    for seed in seeds {
-        let report = trial(seed).run(seed);
-        if let Some(violation) = &report.violation {
-            panic!(
-                "seed {seed} after {:?}: {violation}\n\n{}\nseed {seed}: {violation}",
-                report.time, report.log
-            );
+pub fn sweep<S: Script + 'static>(seeds: Range<u64>, trial: impl Fn(u64) -> Trial<S> + Sync) -> Total {
+    let next = AtomicU64::new(seeds.start);
+    let work = || {
+        let mut total = Total::default();
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds.end {
+                return Ok(total);
+            }
+            let report = trial(seed).run(seed);
+            if report.violation.is_some() {
+                // Those before it are being tried: of all that fail the first is told.
+                next.store(seeds.end, Ordering::Relaxed);
+                return Err(report);
+            }
+            total = total.plus(report.total);
         }
-        total = total.plus(report.total);
+    };
+    let threads = thread::available_parallelism().map_or(1, NonZero::get).min(THREADS);
+    let outcomes: Vec<Result<Total, Report>> = thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        let joined = threads.into_iter().map(|thread| thread.join());
+        joined.map(|outcome| outcome.unwrap_or_else(|panic| resume_unwind(panic))).collect()
+    });
+    let failed = outcomes.iter().filter_map(|outcome| outcome.as_ref().err());
+    if let Some(Report { seed, violation: Some(violation), time, log, .. }) =
+        failed.min_by_key(|report| report.seed)
+    {
+        panic!("seed {seed} after {time:?}: {violation}\n\n{log}\nseed {seed}: {violation}");
     }
+    let total = outcomes.into_iter().flatten().fold(Total::default(), Total::plus);
     println!("{total}");
     assert!(total.messages >= total.trials, "hardly anything was told: {total}");
     assert!(total.trials <= 20 || total.reconnects >= total.trials / 10, "hardly any reconnects: {total}");
