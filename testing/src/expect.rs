@@ -273,8 +273,8 @@ impl MockServer {
     ///     client.send(json!({"method": "hello", "id": id}).to_string().into())?;
     /// }
     /// let hellos = server.expect_each(2, json!({"method": "hello"}), SOON)?;
-    /// for (conn, hello) in hellos {
-    ///     assert_eq!((conn.path(), hello["id"].as_u64()), if conn.index() == 0 { ("/a", Some(0)) } else { ("/b", Some(1)) });
+    /// for ((conn, hello), path) in hellos.iter().zip(["/a", "/b"]) {
+    ///     assert_eq!((conn.path(), &hello["id"]), (path, &json!(conn.index())));
     /// }
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
