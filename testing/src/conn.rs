@@ -26,8 +26,8 @@ const COMMAND_TIME: Duration = Duration::from_secs(5);
 /// the log can be read, sending does nothing.
 ///
 /// Commands (`send*`, `ping`, `close`, `hang_up`, `kill`, `kill_after`, `stall` and what is made of them) are carried out
-/// in the order in which they were called. Up to 64 MiB of them may wait for the client to read; beyond that, and after the end of the
-/// connection, messages are [discarded](Self::discarded).
+/// in the order in which they were called. Up to 64 MiB of them may wait for the client to read; beyond that, and after
+/// the end of the connection, messages are [discarded](Self::discarded).
 ///
 /// Waits block, see [`unblock`](Self::unblock) for async tests; in a handler they fail at once with
 /// [`WaitError::OnServerThread`].

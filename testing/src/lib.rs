@@ -51,7 +51,7 @@
 //! | answers | [`handler`](MockServerBuilder::handler), [`on`](MockServerBuilder::on) for some messages, [`on_connect`](MockServerBuilder::on_connect), [`venue::JsonRpcVenue`] |
 //! | expectations | [`expect`](ConnHandle::expect) with any of the [`matchers`]: text, bytes, pattern, part of a JSON, closure |
 //! | of several clients | [`MockServer::expect`], [`expect_each`](MockServer::expect_each), [`wait_live`](MockServer::wait_live), [`send_all`](MockServer::send_all) |
-//! | that nothing came | [`expect_none`](ConnHandle::expect_none), [`fence`](ConnHandle::fence), [`expect_none_for`](ConnHandle::expect_none_for) |
+//! | that nothing came | [`expect_none`](ConnHandle::expect_none), [`expect_none_until`](ConnHandle::expect_none_until), [`fence`](ConnHandle::fence), [`expect_none_for`](ConnHandle::expect_none_for) |
 //! | messages, fragments, any bits | [`send_text`](ConnHandle::send_text), [`send_binary`](ConnHandle::send_binary), [`send_fragmented`](ConnHandle::send_fragmented), [`send_frames`](ConnHandle::send_frames) with [`RawFrame`], [`send_raw`](ConnHandle::send_raw) |
 //! | a server that breaks the protocol | [`violate`](ConnHandle::violate) with each [`Violation`] |
 //! | a connection that is lost | [`disconnect`](ConnHandle::disconnect) in each [`Disconnect`] way; [`close`](ConnHandle::close), [`hang_up`](ConnHandle::hang_up), [`kill`](ConnHandle::kill), [`kill_after`](ConnHandle::kill_after) so many bytes |
