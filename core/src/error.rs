@@ -7,6 +7,7 @@ mod explain;
 pub use category::Category;
 pub use explain::Explanation;
 
+use crate::protocol::Unsupported;
 use crate::session::{ConfigError, Policy};
 use crate::transport::proxy::ProxyError;
 #[cfg(feature = "tls")]
@@ -65,12 +66,18 @@ pub enum Error {
     Timeout(Timeout),
     /// The server refused the protocol's authentication.
     Authentication(Refusal),
+    /// The server refused what prepares a connection ([`Protocol::prepare`](crate::Protocol::prepare)).
+    Preparation(Refusal),
+    /// The protocol could not write what authenticates or prepares a connection, such as for want of a signature.
+    Unsupported(Unsupported),
     /// The server said that it goes down, or that too much was sent, and the session left.
     Notice(Notice),
     /// The endpoint of the connection expired before the provider gave a fresh one ([`AtExpiry::Disconnect`](crate::AtExpiry::Disconnect)).
     Expired,
     /// The session changed over to another connection, as the provider gave a fresh endpoint ahead of the old one's expiry.
     Renewed,
+    /// The session changed over to another connection, as the server would soon have ended this one ([`Protocol::life`](crate::Protocol::life)).
+    Rotated,
     /// The user asked for another connection (`Session::reconnect`).
     Reconnect,
 }
@@ -125,6 +132,8 @@ pub enum Timeout {
     Close,
     /// The server did not answer the protocol's authentication: `Config::request_timeout`.
     Authentication,
+    /// The server did not answer what prepares a connection ([`Protocol::prepare`](crate::Protocol::prepare)): `Config::request_timeout`.
+    Preparation,
     /// The server did not answer a heartbeat of the protocol: `Config::heartbeat_timeout`.
     Heartbeat,
     /// The peer took nothing of what waits to be written: `Config::write_timeout`.
@@ -141,7 +150,7 @@ impl Timeout {
             Self::Handshake | Self::Greeting => "handshake_timeout",
             Self::Pong => "pong_timeout",
             Self::Close => "close_timeout",
-            Self::Authentication => "request_timeout",
+            Self::Authentication | Self::Preparation => "request_timeout",
             Self::Heartbeat => "heartbeat_timeout",
             Self::Write => "write_timeout",
             Self::Data => "data_watch",
@@ -149,7 +158,7 @@ impl Timeout {
     }
 }
 
-/// The server's answer to an authentication that it refused.
+/// The server's answer to an authentication, or to what prepares a connection, that it refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     text: String,
@@ -173,6 +182,14 @@ impl Refusal {
     /// The protocol's number for it, if it has one.
     pub fn code(&self) -> Option<i64> {
         self.code
+    }
+
+    fn tell(&self, f: &mut fmt::Formatter<'_>, refused: &str) -> fmt::Result {
+        write!(f, "the server refused {refused}")?;
+        if let Some(code) = self.code {
+            write!(f, " with code {code}")?;
+        }
+        if self.text.is_empty() { Ok(()) } else { write!(f, " ({:?})", self.text) }
     }
 }
 
@@ -355,7 +372,7 @@ impl Error {
 
     /// Whether the session wanted the end of the connection itself, to make another one at once.
     pub(crate) fn is_wanted(&self) -> bool {
-        matches!(self, Self::Reconnect | Self::Renewed)
+        matches!(self, Self::Reconnect | Self::Renewed | Self::Rotated)
     }
 
     /// Whether it is a refusal that does not end a session that was online before: what served once will serve again.
@@ -391,16 +408,15 @@ impl fmt::Display for Error {
             Self::Disconnected(Disconnect::Eof) => f.write_str("the connection ended without a close frame"),
             Self::Disconnected(cause) => write!(f, "the connection broke: {cause}"),
             Self::Timeout(timeout) => write!(f, "{timeout}"),
-            Self::Authentication(refusal) => {
-                f.write_str("the server refused the authentication")?;
-                if let Some(code) = refusal.code {
-                    write!(f, " with code {code}")?;
-                }
-                if refusal.text.is_empty() { Ok(()) } else { write!(f, " ({:?})", refusal.text) }
-            }
+            Self::Authentication(refusal) => refusal.tell(f, "the authentication"),
+            Self::Preparation(refusal) => refusal.tell(f, "what prepares a connection"),
+            Self::Unsupported(unsaid) => write!(f, "the protocol could not write {unsaid}"),
             Self::Notice(notice) => write!(f, "the server gave notice ({:?})", notice.text),
             Self::Expired => f.write_str("the endpoint expired, and there was no fresh one"),
             Self::Renewed => f.write_str("the session changes over to a connection with a fresh endpoint"),
+            Self::Rotated => {
+                f.write_str("the session changes over to a new connection before the server ends this one")
+            }
             Self::Reconnect => f.write_str("a new connection was asked for"),
         }
     }
@@ -417,6 +433,7 @@ impl fmt::Display for Timeout {
             Self::Pong => "nothing arrived after a ping",
             Self::Close => "the peer did not answer the close frame",
             Self::Authentication => "the server did not answer the authentication in time",
+            Self::Preparation => "the server did not answer what prepares a connection in time",
             Self::Heartbeat => "the server did not answer a heartbeat in time",
             Self::Write => "the peer took nothing of what waits to be written",
             Self::Data => "no data arrived for too long, although the connection answers",

@@ -121,6 +121,7 @@ pub mod handle;
 mod message;
 pub mod protocol;
 pub mod record;
+pub mod rpc;
 mod session;
 pub mod transport;
 pub mod ws;

@@ -15,8 +15,8 @@ use common::*;
 use desk::*;
 use everwire_core::handle::Offered;
 use everwire_core::{
-    Client, CloseCode, CloseOptions, Message, OwnedEvent, Pressure, Request, RequestError, SendError, State,
-    Unanswered,
+    Client, CloseCode, CloseOptions, Message, OwnedEvent, Pressure, Request, RequestError, SendError,
+    SendOptions, State, Unanswered,
 };
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -32,10 +32,11 @@ fn no_call_waits_for_a_reader() {
         let mut events = desk.events.take().unwrap();
         while events.try_next().is_some() {}
         let (client, bell) = (desk.guest(), desk.bell.clone());
-        let calls: [Call; 8] = [
+        let calls: [Call; 9] = [
             ("send", |client| _ = client.send("x").unwrap()),
             ("request", |client| _ = client.request(Request::new("m")).id().unwrap()),
             ("batch", |client| drop(client.request_batch(&[Request::new("m")], hold()))),
+            ("notify", |client| assert!(client.notify(Request::new("m"), SendOptions::default()).is_err())),
             ("subscribe", |client| _ = client.subscribe("another")),
             ("unsubscribe", |client| _ = client.unsubscribe(client.subscribe("another"))),
             ("reconnect", Client::reconnect),
@@ -58,7 +59,7 @@ fn no_call_waits_for_a_reader() {
                 Ok(next)
             };
             bell.rung();
-            for (name, call) in &calls[..if parked { 8 } else { 5 }] {
+            for (name, call) in &calls[..if parked { 9 } else { 6 }] {
                 desk.shared.lock().register(&Waker::from(bell.clone()));
                 call(&client);
                 assert!(bell.rung() >= 1, "{name}: the driver is not woken");

@@ -4,8 +4,14 @@
 #[path = "../examples/buffers.rs"]
 mod buffers;
 #[expect(dead_code, reason = "a main that nobody calls")]
+#[path = "../examples/deribit.rs"]
+mod deribit;
+#[expect(dead_code, reason = "a main that nobody calls")]
 #[path = "../examples/io_uring.rs"]
 mod io_uring_loop;
+#[expect(dead_code, reason = "a main that nobody calls")]
+#[path = "../examples/kucoin.rs"]
+mod kucoin;
 #[expect(dead_code, reason = "a main that nobody calls")]
 #[path = "../examples/mio.rs"]
 mod mio_loop;
@@ -69,6 +75,18 @@ fn no_io_at_all() {
     assert_eq!(buffers::run().unwrap(), ALL);
 }
 
+#[tokio::test]
+async fn deribit() {
+    let summary = deribit::run().await.unwrap();
+    assert!(summary.ends_with("1 reconnect, 1 order cancelled by the venue, 1 by hand, 1 kept"), "{summary}");
+}
+
+#[tokio::test]
+async fn kucoin() {
+    let summary = kucoin::run().await.unwrap();
+    assert!(summary.ends_with("1 reconnect, 1 hole in a book"), "{summary}");
+}
+
 /// What an example is worth depends on how much of it there is to read.
 #[test]
 fn they_are_short() {
@@ -77,6 +95,8 @@ fn they_are_short() {
         ("poll", include_str!("../examples/poll.rs"), 200),
         ("io_uring", include_str!("../examples/io_uring.rs"), 200),
         ("buffers", include_str!("../examples/buffers.rs"), 80),
+        ("deribit", include_str!("../examples/deribit.rs"), 160),
+        ("kucoin", include_str!("../examples/kucoin.rs"), 120),
     ] {
         let lines = text.lines().count();
         assert!(lines < most, "{name} has {lines} lines");

@@ -47,3 +47,13 @@ struct Readme;
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/guides/sessions.md")]
 struct Sessions;
+
+// And those of the guide to testing.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guides/testing.md")]
+struct Testing;
+
+// And those of the guide to typed JSON-RPC.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guides/json-rpc.md")]
+struct TypedJsonRpc;

@@ -6,7 +6,10 @@ use std::io;
 use tungstenite::Message;
 use tungstenite::handshake::server::Request;
 
-use crate::shared::{AdmitHandler, Config, ConnectHandler, MessageHandler, Schedule};
+use crate::http::{HttpRequest, HttpResponse};
+use crate::matchers::Matcher;
+use crate::shared::{Config, Handlers, Schedule, rule};
+use crate::throttle::Throttle;
 use crate::venue::JsonRpcVenue;
 use crate::{ConnHandle, HandshakeFault, MockServer, TlsFault};
 
@@ -18,9 +21,7 @@ pub struct MockServerBuilder {
     pub(crate) tls_faults: Schedule<TlsFault>,
     pub(crate) handshake: Schedule<HandshakeFault>,
     pub(crate) config: Config,
-    pub(crate) on_message: Option<MessageHandler>,
-    pub(crate) on_connect: Option<ConnectHandler>,
-    pub(crate) admit: Option<AdmitHandler>,
+    pub(crate) handlers: Handlers,
 }
 
 impl MockServerBuilder {
@@ -31,9 +32,7 @@ impl MockServerBuilder {
             tls_faults: Schedule::default(),
             handshake: Schedule::default(),
             config: Config::default(),
-            on_message: None,
-            on_connect: None,
-            admit: None,
+            handlers: Handlers::default(),
         }
     }
 
@@ -85,7 +84,7 @@ impl MockServerBuilder {
     ///
     /// A panic in it is a failed handshake, and in [`failures`](MockServer::failures).
     pub fn admit(mut self, judge: impl FnMut(&Request) -> Option<HandshakeFault> + Send + 'static) -> Self {
-        self.admit = Some(Box::new(judge));
+        self.handlers.admit = Some(Box::new(judge));
         self
     }
 
@@ -119,7 +118,7 @@ impl MockServerBuilder {
     ///
     /// A panic in it ends the connection with [`HandlerPanicked`](crate::ConnectionEnd::HandlerPanicked).
     pub fn on_connect(mut self, handler: impl FnMut(&ConnHandle, &Request) + Send + 'static) -> Self {
-        self.on_connect = Some(Box::new(handler));
+        self.handlers.on_connect = Some(Box::new(handler));
         self
     }
 
@@ -127,7 +126,80 @@ impl MockServerBuilder {
     ///
     /// A panic in it ends the connection with [`HandlerPanicked`](crate::ConnectionEnd::HandlerPanicked).
     pub fn handler(mut self, handler: impl FnMut(&ConnHandle, Message) + Send + 'static) -> Self {
-        self.on_message = Some(Box::new(handler));
+        self.handlers.on_message = Some(Box::new(handler));
+        self
+    }
+
+    /// Calls `handler` for each text and binary message that `expected` matches, with what it found; a
+    /// [`handler`](Self::handler) or [`venue`](Self::venue) gets the rest. Of several, the one that was added first gets
+    /// it. Runs and panics as a handler does.
+    ///
+    /// ```
+    /// use everwire_testing::matchers::regex;
+    /// use everwire_testing::{MockServer, tungstenite};
+    /// use serde_json::json;
+    ///
+    /// let server = MockServer::builder()
+    ///     .on(json!({"op": "ping"}), |conn, _| conn.send_text(r#"{"op": "pong"}"#))
+    ///     .on(regex("^hello (.+)$"), |conn, found| conn.send_text(format!("hello {}, too", found[1])))
+    ///     .handler(|conn, other| conn.send(other))
+    ///     .start();
+    /// let (mut client, _) = tungstenite::connect(server.url())?;
+    /// for (said, answer) in [(r#"{"op": "ping", "id": 1}"#, r#"{"op": "pong"}"#), ("hello you", "hello you, too"), ("x", "x")] {
+    ///     client.send(said.into())?;
+    ///     assert_eq!(client.read()?.to_text()?, answer);
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn on<M: Matcher + Send + 'static>(
+        mut self,
+        expected: M,
+        handler: impl FnMut(&ConnHandle, M::Found) + Send + 'static,
+    ) -> Self {
+        self.handlers.rules.push(rule(expected, handler));
+        self
+    }
+
+    /// Answers ordinary HTTP requests with this method and path (`*` for any; the query does not count), on the same
+    /// port: a token endpoint, say. Called on the server thread, with the whole body of up to 16 MiB. Of several, the one
+    /// that was added last gets it. Each response ends its TCP connection.
+    ///
+    /// Requests are in [`http_requests`](MockServer::http_requests). Those without a handler are answered with 404 or
+    /// 405. A panic ends the TCP connection, and is in [`failures`](MockServer::failures).
+    ///
+    /// ```
+    /// use everwire_testing::{HandshakeFault, HttpResponse, MockServer};
+    /// use serde_json::json;
+    ///
+    /// // A venue that sells tokens, each good for one connection.
+    /// let (mut sold, mut used) = (0, 0);
+    /// let server = MockServer::builder()
+    ///     .http("POST", "/api/v1/bullet-public", move |request| {
+    ///         sold += 1;
+    ///         let endpoint = request.url_of("/endpoint");
+    ///         HttpResponse::json(&json!({"data": {"token": format!("t-{sold}"), "endpoint": endpoint}}))
+    ///     })
+    ///     .admit(move |upgrade| {
+    ///         used += 1;
+    ///         let good = upgrade.uri().query() == Some(&format!("token=t-{used}"));
+    ///         (!good).then(|| HandshakeFault::status(401))
+    ///     })
+    ///     .start();
+    /// assert!(server.http_url("/api/v1/bullet-public").starts_with("http://127.0.0.1:"));
+    /// ```
+    pub fn http(
+        mut self,
+        method: impl Into<String>,
+        path: impl Into<String>,
+        handler: impl FnMut(&HttpRequest) -> HttpResponse + Send + 'static,
+    ) -> Self {
+        self.handlers.routes.add(method.into(), path.into(), Box::new(handler));
+        self
+    }
+
+    /// Limits the speed of every TCP connection, from its first byte on; [`ConnHandle::throttle`] changes it for one.
+    pub fn throttle(mut self, throttle: Throttle) -> Self {
+        self.config.throttle = throttle;
         self
     }
 

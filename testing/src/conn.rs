@@ -3,16 +3,19 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use serde_json::Value;
 use tungstenite::handshake::server::Request;
 use tungstenite::protocol::CloseFrame;
 use tungstenite::{Bytes, Message, Utf8Bytes};
 
-use crate::WaitError;
 use crate::conn_state::{Command, ConnState};
-use crate::matchers::{describe, describe_arrivals, json_subset};
+use crate::disconnect::Disconnect;
+use crate::frame::{RawFrame, Violation};
+use crate::matchers::{describe, that};
+use crate::throttle::Throttle;
+use crate::transcript::Transcript;
+use crate::{Unblocked, WaitError, unblock};
 
 /// How long `kill`, `kill_after` and `stall` wait for the server thread to have done it.
 const COMMAND_TIME: Duration = Duration::from_secs(5);
@@ -22,13 +25,12 @@ const COMMAND_TIME: Duration = Duration::from_secs(5);
 /// Clones are handles of the same connection. A handle stays useful after the connection and the server have ended:
 /// the log can be read, sending does nothing.
 ///
-/// Commands (`send*`, `ping`, `close`, `hang_up`, `kill`, `kill_after`, `stall`) are carried out in the order in which
-/// they were called. Up to 64 MiB of them may wait for the client to read; beyond that, and after the end of the
+/// Commands (`send*`, `ping`, `close`, `hang_up`, `kill`, `kill_after`, `stall` and what is made of them) are carried out
+/// in the order in which they were called. Up to 64 MiB of them may wait for the client to read; beyond that, and after the end of the
 /// connection, messages are [discarded](Self::discarded).
 ///
-/// Waits take messages off the log: each wait goes on behind the message that the last successful wait took. A wait
-/// that fails takes nothing. Waits block, see [`unblock`](crate::unblock) for async tests; in a handler they fail at
-/// once with [`WaitError::OnServerThread`].
+/// Waits block, see [`unblock`](Self::unblock) for async tests; in a handler they fail at once with
+/// [`WaitError::OnServerThread`].
 #[derive(Clone)]
 pub struct ConnHandle {
     state: Arc<ConnState>,
@@ -99,6 +101,25 @@ impl ConnHandle {
         self.state.push(Command::Raw(bytes.into()));
     }
 
+    /// Writes frames made by hand, one right after the other, invalid ones too.
+    ///
+    /// As with [`send_raw`](Self::send_raw) the server does not look at them. They are in the
+    /// [`transcript`](Self::transcript) as what they are.
+    pub fn send_frames(&self, frames: impl IntoIterator<Item = RawFrame>) {
+        self.state.push(Command::Frames(frames.into_iter().collect()));
+    }
+
+    /// Sends a text or binary message in fragments of `size` bytes, see [`RawFrame::fragments`]. For control frames
+    /// between them use [`send_frames`](Self::send_frames).
+    pub fn send_fragmented(&self, message: &Message, size: usize) {
+        self.send_frames(RawFrame::fragments(message, size));
+    }
+
+    /// Breaks the protocol in this way. The server goes on as if nothing had been; it is for the client to object.
+    pub fn violate(&self, violation: Violation) {
+        self.send_frames(violation.frames());
+    }
+
     /// Starts the closing handshake (RFC 6455 section 7.1.2) with any code, allowed or not; a reason of more than 123
     /// bytes makes the frame invalid. The server ends the connection when the client has answered, or never.
     pub fn close(&self, code: u16, reason: &str) {
@@ -144,7 +165,31 @@ impl ConnHandle {
         if stalled {
             self.run(Command::Stall);
         } else {
+            self.state.log.note("not stalled any more");
             self.state.lift_stall();
+        }
+    }
+
+    /// Limits the speed from now on, also for what is waiting to be written already; [`Throttle::NONE`] lifts it.
+    pub fn throttle(&self, throttle: Throttle) {
+        self.state.log.note(format!("throttled: {throttle}"));
+        self.state.fault.set_throttle(throttle);
+    }
+
+    /// Loses the connection in this way, behind everything sent before.
+    pub fn disconnect(&self, how: Disconnect) {
+        match how {
+            Disconnect::Normal => self.close(1000, ""),
+            Disconnect::GoingAway => self.close(1001, ""),
+            Disconnect::Code(code) => self.close(code, ""),
+            Disconnect::Fin => self.hang_up(),
+            Disconnect::Reset => self.kill(),
+            Disconnect::MidFrame => {
+                let frame = RawFrame::text("cut in the middle").bytes();
+                self.send_raw(&frame[..frame.len() / 2]);
+                self.kill();
+            }
+            Disconnect::HalfOpen => self.stall(true),
         }
     }
 
@@ -167,7 +212,7 @@ impl ConnHandle {
         let result = self.state.wait_flushed(timeout);
         let open = self.is_open();
         let hint = if open { "the client may not be reading" } else { "what was left is discarded" };
-        self.settle(result, timeout, waited_for, || hint.to_owned())
+        self.settle(result, timeout, waited_for, || format!("{hint}{}", self.story()))
     }
 
     /// `true` until the connection has ended.
@@ -188,7 +233,9 @@ impl ConnHandle {
         let waited_for = || "the end of the connection".to_owned();
         self.check_thread(waited_for)?;
         let result = self.state.wait_end(timeout).map(Ok);
-        self.settle(result, timeout, waited_for, || self.arrivals(self.state.cursor(), |_| None))
+        let mut any = that("", |_| false);
+        let arrived = || self.arrivals(self.state.cursor(), &mut any);
+        self.settle(result, timeout, waited_for, arrived)
     }
 
     /// Everything that came, pings, pongs and close frames included, oldest first.
@@ -196,6 +243,12 @@ impl ConnHandle {
     /// The log keeps the newest 16,384 messages and at most 64 MiB. Waiting does not remove anything from it.
     pub fn received(&self) -> Vec<Message> {
         self.state.log_from(0).1
+    }
+
+    /// What was said on this connection, as far as it is kept: every frame in both directions, with those that the
+    /// server answered by itself, and what the test did to it.
+    pub fn transcript(&self) -> Transcript {
+        self.state.log.transcript()
     }
 
     /// Number of messages that came, including those that the log no longer has.
@@ -207,61 +260,6 @@ impl ConnHandle {
     /// 64 MiB waiting already.
     pub fn discarded(&self) -> u64 {
         self.state.discarded()
-    }
-
-    /// Takes the next text or binary message.
-    ///
-    /// # Errors
-    /// None came within `timeout`, or the connection ended.
-    pub fn next_message(&self, timeout: Duration) -> Result<Message, WaitError> {
-        self.wait_for("a text or binary message", timeout, |m| m.is_text() || m.is_binary())
-    }
-
-    /// Takes the next message, of any kind, for which `matches` is true, and all before it.
-    ///
-    /// `what` stands in the error: "waited 1s in vain for {what}". The connection's close frame, pings and pongs can be
-    /// waited for with this.
-    ///
-    /// # Errors
-    /// None came within `timeout`, or the connection ended.
-    pub fn wait_for(
-        &self,
-        what: &str,
-        timeout: Duration,
-        mut matches: impl FnMut(&Message) -> bool,
-    ) -> Result<Message, WaitError> {
-        self.take_first(|| what.to_owned(), timeout, |m| matches(m).then(|| m.clone()), |_| None)
-    }
-
-    /// Takes the next text message that equals `text`, and all before it.
-    ///
-    /// # Errors
-    /// None came within `timeout`, or the connection ended. The error says what came instead.
-    pub fn expect_text(&self, text: &str, timeout: Duration) -> Result<(), WaitError> {
-        let is_it = |m: &Message| matches!(m, Message::Text(t) if t.as_str() == text).then_some(());
-        self.take_first(|| describe(&Message::text(text)), timeout, is_it, |_| None)
-    }
-
-    /// Takes the next text message that is JSON and contains everything in `expected`, as
-    /// [`json_subset`] compares, and all before it; gives the whole message.
-    ///
-    /// # Errors
-    /// None came within `timeout`, or the connection ended. The error says what came instead, and for every message at
-    /// which place it differs.
-    pub fn expect_json_subset(&self, expected: &Value, timeout: Duration) -> Result<Value, WaitError> {
-        let compare = |message: &Message| -> Option<Result<Value, String>> {
-            let Message::Text(text) = message else { return None };
-            Some(match serde_json::from_str::<Value>(text) {
-                Ok(value) => json_subset(expected, &value).map(|()| value),
-                Err(error) => Err(format!("not JSON: {error}")),
-            })
-        };
-        self.take_first(
-            || format!("JSON with {expected}"),
-            timeout,
-            |message| compare(message)?.ok(),
-            |message| compare(message)?.err(),
-        )
     }
 
     /// The bytes that came since the handshake and were not taken by [`expect_raw`](Self::expect_raw), on a server with
@@ -281,60 +279,41 @@ impl ConnHandle {
         self.settle(result, timeout, waited_for, || format!("{} arrived", self.state.raw().len()))
     }
 
+    /// Runs a blocking wait on this connection on a thread of its own, for async tests; see
+    /// [`unblock`](crate::unblock()).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use everwire_testing::{ConnHandle, WaitError};
+    /// # async fn example(conn: ConnHandle) -> Result<(), WaitError> {
+    /// conn.unblock(|conn| conn.expect("hello", Duration::from_secs(5))).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn unblock<T: Send + 'static>(&self, wait: impl FnOnce(&Self) -> T + Send + 'static) -> Unblocked<T> {
+        let conn = self.clone();
+        unblock(move || wait(&conn))
+    }
+
     fn run(&self, command: Command) {
         let number = self.state.push(command);
         self.state.wait_executed(number, COMMAND_TIME);
     }
 
-    fn take_first<T>(
-        &self,
-        waited_for: impl Fn() -> String,
-        timeout: Duration,
-        mut pick: impl FnMut(&Message) -> Option<T>,
-        note: impl Fn(&Message) -> Option<String>,
-    ) -> Result<T, WaitError> {
-        self.check_thread(&waited_for)?;
-        let deadline = Instant::now().checked_add(timeout);
-        let from = self.state.cursor();
-        let mut at = from;
-        loop {
-            let next = self.state.wait_message(at, deadline);
-            let arrived = || self.arrivals(from, &note);
-            let (number, message) = self.settle(next, timeout, &waited_for, arrived)?;
-            at = number + 1;
-            if let Some(picked) = pick(&message)
-                && self.state.take(number)
-            {
-                return Ok(picked);
-            }
-        }
+    pub(crate) fn state(&self) -> &ConnState {
+        &self.state
     }
 
-    fn check_thread(&self, waited_for: impl Fn() -> String) -> Result<(), WaitError> {
-        if self.state.on_server_thread() {
-            return Err(WaitError::OnServerThread { waited_for: waited_for() });
-        }
-        Ok(())
+    /// The path without its query, which may hold credentials.
+    pub(crate) fn story_path(&self) -> String {
+        story_path(self.request())
     }
+}
 
-    fn settle<T>(
-        &self,
-        result: Option<Result<T, ConnectionEnd>>,
-        timeout: Duration,
-        waited_for: impl Fn() -> String,
-        arrived: impl Fn() -> String,
-    ) -> Result<T, WaitError> {
-        match result {
-            Some(Ok(value)) => Ok(value),
-            Some(Err(end)) => Err(WaitError::Ended { waited_for: waited_for(), end, arrived: arrived() }),
-            None => Err(WaitError::TimedOut { waited_for: waited_for(), timeout, arrived: arrived() }),
-        }
-    }
-
-    fn arrivals(&self, from: u64, note: impl Fn(&Message) -> Option<String>) -> String {
-        let (first, messages) = self.state.log_from(from);
-        describe_arrivals(first, &messages, note)
-    }
+/// The path of a request for logs: without its query, which may hold credentials.
+pub(crate) fn story_path<T>(request: &tungstenite::http::Request<T>) -> String {
+    let uri = request.uri();
+    format!("{}{}", uri.path(), if uri.query().is_some() { "?..." } else { "" })
 }
 
 impl fmt::Debug for ConnHandle {

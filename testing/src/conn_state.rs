@@ -17,6 +17,9 @@ use tungstenite::protocol::CloseFrame;
 
 use crate::ConnectionEnd;
 use crate::fault_stream::FaultState;
+use crate::frame::RawFrame;
+use crate::signal::Signal;
+use crate::transcript::FrameLog;
 
 /// The newest messages that a connection's log keeps.
 pub(crate) const LOG_MESSAGES: usize = 16_384;
@@ -32,6 +35,7 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 pub(crate) enum Command {
     Send(Message),
     Raw(Vec<u8>),
+    Frames(Vec<RawFrame>),
     Close(Option<CloseFrame>),
     HangUp,
     Kill,
@@ -45,13 +49,16 @@ impl Command {
         let payload = match self {
             Self::Send(message) => message.len(),
             Self::Raw(bytes) => bytes.len(),
+            Self::Frames(frames) => {
+                frames.iter().map(|frame| frame.payload.len() + size_of::<RawFrame>()).sum()
+            }
             _ => 0,
         };
         payload.saturating_add(size_of::<Self>())
     }
 
     fn is_payload(&self) -> bool {
-        matches!(self, Self::Send(_) | Self::Raw(_))
+        matches!(self, Self::Send(_) | Self::Raw(_) | Self::Frames(_))
     }
 }
 
@@ -71,6 +78,9 @@ pub(crate) struct ConnState {
     pub(crate) peer: SocketAddr,
     pub(crate) request: Arc<Request>,
     pub(crate) fault: Arc<FaultState>,
+    pub(crate) log: Arc<FrameLog>,
+    /// Raised when something comes on any connection of the server.
+    signal: Arc<Signal>,
     pub(crate) runtime: tokio::runtime::Handle,
     server_thread: ThreadId,
     inner: Mutex<Inner>,
@@ -96,19 +106,31 @@ struct Inner {
     /// Number of the first message that no wait has taken.
     cursor: u64,
     raw: Vec<u8>,
+    /// Fences set up and answered, so far.
+    fences: u64,
+    fences_answered: u64,
     end: Option<ConnectionEnd>,
     task: Option<Waker>,
 }
 
 impl ConnState {
     /// To be called on the server thread, inside its runtime.
-    pub(crate) fn new(index: usize, peer: SocketAddr, request: Arc<Request>, fault: Arc<FaultState>) -> Self {
+    pub(crate) fn new(
+        index: usize,
+        peer: SocketAddr,
+        request: Arc<Request>,
+        fault: Arc<FaultState>,
+        log: Arc<FrameLog>,
+        signal: Arc<Signal>,
+    ) -> Self {
         Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             index,
             peer,
             request,
             fault,
+            log,
+            signal,
             runtime: tokio::runtime::Handle::current(),
             server_thread: thread::current().id(),
             inner: Mutex::default(),
@@ -189,6 +211,23 @@ impl ConnState {
         })
     }
 
+    /// Sends a ping and waits for its pong, which no log of messages has: what the client had sent when it answered has
+    /// come by then.
+    pub(crate) fn fence(&self, deadline: Option<Instant>) -> Option<Result<(), ConnectionEnd>> {
+        let number = {
+            let mut inner = self.lock();
+            inner.fences += 1;
+            inner.fences
+        };
+        self.push(Command::Send(Message::Ping(fence_payload(number).into())));
+        self.wait_deadline(deadline, |inner| {
+            if inner.fences_answered >= number {
+                return Some(Ok(()));
+            }
+            inner.end.clone().map(Err)
+        })
+    }
+
     /// Takes message number `at` and all before it. `false` if another wait was first.
     pub(crate) fn take(&self, at: u64) -> bool {
         let mut inner = self.lock();
@@ -255,7 +294,7 @@ impl ConnState {
     pub(crate) fn next_command(&self, output: Output) -> Option<Command> {
         let mut inner = self.lock();
         let ready = match inner.queue.front()? {
-            Command::Send(_) | Command::Raw(_) | Command::Close(_) => output.room,
+            Command::Send(_) | Command::Raw(_) | Command::Frames(_) | Command::Close(_) => output.room,
             Command::HangUp | Command::KillAfter(_) => output.flushed,
             // What could be written without waiting has been written.
             Command::Kill | Command::Stall => true,
@@ -296,6 +335,13 @@ impl ConnState {
 
     pub(crate) fn push_received(&self, message: Message) {
         let mut inner = self.lock();
+        if let Some(fence) = fence_of(&message).filter(|fence| *fence <= inner.fences) {
+            // A client may answer the newest of several pings alone (RFC 6455 section 5.5.3).
+            inner.fences_answered = inner.fences_answered.max(fence);
+            drop(inner);
+            self.changed.notify_all();
+            return;
+        }
         inner.log_bytes += message.len();
         inner.log.push_back(message);
         while inner.log.len() > LOG_MESSAGES || (inner.log_bytes > LOG_BYTES && inner.log.len() > 1) {
@@ -305,6 +351,7 @@ impl ConnState {
         }
         drop(inner);
         self.changed.notify_all();
+        self.signal.raise();
     }
 
     pub(crate) fn push_raw(&self, bytes: &[u8]) {
@@ -321,6 +368,7 @@ impl ConnState {
         if inner.end.is_some() {
             return false;
         }
+        self.log.end(&end);
         inner.end = Some(end);
         inner.discarded += inner.queue.iter().filter(|command| command.is_payload()).count() as u64;
         inner.queue.clear();
@@ -328,6 +376,7 @@ impl ConnState {
         inner.task = None;
         drop(inner);
         self.changed.notify_all();
+        self.signal.raise();
         true
     }
 
@@ -373,6 +422,19 @@ pub(crate) fn wait_until<S, T>(
     }
 }
 
+/// What the pings of a fence carry.
+const FENCE: &str = "everwire-testing fence ";
+
+fn fence_payload(number: u64) -> Vec<u8> {
+    format!("{FENCE}{number}").into_bytes()
+}
+
+/// Which fence this message answers.
+fn fence_of(message: &Message) -> Option<u64> {
+    let Message::Pong(payload) = message else { return None };
+    std::str::from_utf8(payload).ok()?.strip_prefix(FENCE)?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -381,7 +443,8 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let _inside = runtime.enter();
         let request = Arc::new(Request::new(()));
-        ConnState::new(0, SocketAddr::from(([127, 0, 0, 1], 1)), request, Arc::default())
+        let log = Arc::new(FrameLog::new(Instant::now()));
+        ConnState::new(0, SocketAddr::from(([127, 0, 0, 1], 1)), request, Arc::default(), log, Arc::default())
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub enum WaitError {
         waited_for: String,
         /// The timeout that was given.
         timeout: Duration,
-        /// What came instead, in words.
+        /// What came instead, in words, how it differs, and what was said before.
         arrived: String,
     },
     /// The connection ended, so that nothing more can come.
@@ -28,7 +28,14 @@ pub enum WaitError {
         waited_for: String,
         /// How the connection ended.
         end: ConnectionEnd,
-        /// What came before the end, in words.
+        /// What came before the end, in words, how it differs, and what was said before.
+        arrived: String,
+    },
+    /// What was not to come has come.
+    Unexpected {
+        /// What was not to come.
+        unwanted: String,
+        /// The message, with its number among those of its connection, and what was said before.
         arrived: String,
     },
     /// The wait was called from a handler, on the thread that would have to bring about what it waits for.
@@ -46,6 +53,9 @@ impl fmt::Display for WaitError {
             }
             Self::Ended { waited_for, end, arrived } => {
                 write!(f, "the connection ended ({end}) before {waited_for}; {arrived}")
+            }
+            Self::Unexpected { unwanted, arrived } => {
+                write!(f, "{unwanted} was not to come, but it did, as {arrived}")
             }
             Self::OnServerThread { waited_for } => write!(
                 f,

@@ -1,22 +1,19 @@
-//! Reading the upgrade request and answering it, well or badly (RFC 6455 section 4.2).
+//! Answering the upgrade request, well or badly (RFC 6455 section 4.2).
 
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt};
 use tungstenite::handshake::derive_accept_key;
-use tungstenite::handshake::machine::TryParse;
 use tungstenite::handshake::server::{Request, create_response};
 use tungstenite::http::StatusCode;
 
 use crate::shared::Config;
 
-/// The longest upgrade request that is read.
-const REQUEST_BYTES: usize = 64 << 10;
-
 /// What goes wrong in the opening handshake.
 ///
 /// Except for [`Delay`](Self::Delay), a connection with a fault does not count as accepted. Except for
-/// [`Silent`](Self::Silent), the fault comes after the request has been read, and inside TLS where there is TLS.
+/// [`Silent`](Self::Silent), the fault comes after the request has been read, and inside TLS where there is TLS. On a
+/// server with [`http`](crate::MockServerBuilder::http) handlers faults are for upgrade requests alone, and `Silent` too
+/// comes after the request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HandshakeFault {
@@ -36,6 +33,8 @@ pub enum HandshakeFault {
     /// Answer 101 with this `Sec-WebSocket-Extensions`, whether the client offered it or not. To negotiate one that it
     /// offered use [`response_header`](crate::MockServerBuilder::response_header).
     BadExtension(String),
+    /// Answer 101 with this `Sec-WebSocket-Protocol`, whether the client asked for it or not.
+    BadSubprotocol(String),
     /// Accept the TCP connection and never send a byte, not even for TLS.
     Silent,
     /// Answer with these bytes and end the connection.
@@ -71,40 +70,13 @@ impl HandshakeFault {
     }
 }
 
-/// Reads the upgrade request, and whatever came behind it.
-///
-/// The error says why there is none; `Some` as its second part if the client can be told with a 400.
-pub(crate) async fn read_request(
-    stream: &mut (impl AsyncRead + Unpin),
-) -> Result<(Request, Vec<u8>), (String, Option<Vec<u8>>)> {
-    let mut buffer = Vec::with_capacity(4096);
-    loop {
-        match stream.read_buf(&mut buffer).await {
-            Ok(0) => return Err(("the client left without a complete request".to_owned(), None)),
-            Ok(_) => {}
-            Err(error) => return Err((format!("no request: {error}"), None)),
-        }
-        match Request::try_parse(&buffer) {
-            Ok(Some((len, request))) => return Ok((request, buffer.split_off(len))),
-            Ok(None) if buffer.len() < REQUEST_BYTES => {}
-            Ok(None) => return Err(refuse("the request is longer than 64 KiB")),
-            Err(error) => return Err(refuse(&error.to_string())),
-        }
-    }
-}
-
-fn refuse(why: &str) -> (String, Option<Vec<u8>>) {
-    (format!("bad request: {why}"), Some(refusal(400, &[], why.as_bytes())))
-}
-
 /// The good answer. An error is the reason and the bad answer.
 pub(crate) fn accept(request: &Request, config: &Config) -> Result<Vec<u8>, (String, Vec<u8>)> {
     if let Err(error) = create_response(request) {
         let why = error.to_string();
         return Err((format!("not an upgrade request: {why}"), refusal(400, &[], why.as_bytes())));
     }
-    let key = request.headers().get("Sec-WebSocket-Key").map_or(&[][..], |key| key.as_bytes());
-    let mut response = switching_protocols(&derive_accept_key(key));
+    let mut response = switching_protocols(&accept_key(request));
     if let Some(subprotocol) = choose_subprotocol(request, &config.subprotocols) {
         push_header(&mut response, "Sec-WebSocket-Protocol", subprotocol);
     }
@@ -131,11 +103,10 @@ pub(crate) fn bad_answer(fault: &HandshakeFault, request: &Request) -> Option<Ve
             response
         }
         HandshakeFault::BadExtension(extension) => {
-            let key = request.headers().get("Sec-WebSocket-Key").map_or(&[][..], |key| key.as_bytes());
-            let mut response = switching_protocols(&derive_accept_key(key));
-            push_header(&mut response, "Sec-WebSocket-Extensions", extension);
-            response.extend_from_slice(b"\r\n");
-            response
+            switching_protocols_with(request, "Sec-WebSocket-Extensions", extension)
+        }
+        HandshakeFault::BadSubprotocol(protocol) => {
+            switching_protocols_with(request, "Sec-WebSocket-Protocol", protocol)
         }
         HandshakeFault::Delay(_) | HandshakeFault::Silent | HandshakeFault::Reset => return None,
     })
@@ -162,6 +133,18 @@ fn switching_protocols(accept: &str) -> Vec<u8> {
     push_header(&mut response, "Upgrade", "websocket");
     push_header(&mut response, "Sec-WebSocket-Accept", accept);
     response
+}
+
+/// The good answer to the client's key, with one header that it did not ask for.
+fn switching_protocols_with(request: &Request, name: &str, value: &str) -> Vec<u8> {
+    let mut response = switching_protocols(&accept_key(request));
+    push_header(&mut response, name, value);
+    response.extend_from_slice(b"\r\n");
+    response
+}
+
+fn accept_key(request: &Request) -> String {
+    derive_accept_key(request.headers().get("Sec-WebSocket-Key").map_or(&[][..], |key| key.as_bytes()))
 }
 
 fn push_header(response: &mut Vec<u8>, name: &str, value: &str) {

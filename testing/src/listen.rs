@@ -10,12 +10,15 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use crate::conn::story_path;
 use crate::conn_state::ConnState;
 use crate::fault_stream::{FaultState, FaultStream};
-use crate::handshake::{HandshakeFault, accept, bad_answer, read_request};
+use crate::handshake::{HandshakeFault, accept, bad_answer, refusal};
+use crate::http::{self, is_upgrade, read_head};
 use crate::pump::{Pump, call_handler};
 use crate::shared::Shared;
 use crate::tls::Mode;
+use crate::transcript::FrameLog;
 use crate::transport::{Transport, discard_all};
 use crate::{ConnHandle, ConnectionEnd};
 
@@ -71,7 +74,8 @@ async fn set_refusing(listener: &mut Option<TcpListener>, refuse: bool, addr: So
 }
 
 fn start_attempt(shared: &Arc<Shared>, tcp: TcpStream, peer: SocketAddr) {
-    let fault = shared.handshake().next();
+    // Other requests use none of the faults up, so that where there may be some the request comes first.
+    let fault = if shared.routes().is_empty() { Some(shared.handshake().next()) } else { None };
     let tls = shared.tls.as_ref().map(|tls| tls.next());
     shared.change(|state| state.attempts += 1);
     let shared = shared.clone();
@@ -87,14 +91,15 @@ async fn attempt(
     shared: &Arc<Shared>,
     tcp: TcpStream,
     peer: SocketAddr,
-    fault: Option<HandshakeFault>,
+    fault: Option<Option<HandshakeFault>>,
     tls: Option<Mode>,
 ) -> Result<(), String> {
     // Only fails if the client is gone already, which the first read will tell.
     let _ = tcp.set_nodelay(true);
     let fault_state = Arc::new(FaultState::default());
+    fault_state.set_throttle(shared.config.throttle);
     let mut socket = FaultStream::new(tcp, fault_state.clone());
-    if fault == Some(HandshakeFault::Silent) {
+    if fault == Some(Some(HandshakeFault::Silent)) {
         discard_all(&mut socket).await;
         return Err("fault: Silent".to_owned());
     }
@@ -102,13 +107,23 @@ async fn attempt(
         None => Transport::Plain(socket),
         Some(mode) => mode.accept(socket).await?,
     };
-    let (request, input) = match read_request(&mut transport).await {
+    let (request, input) = match read_head(&mut transport).await {
         Ok(read) => read,
-        Err((why, answer)) => {
-            if let Some(answer) = answer {
-                answer_and_end(transport, &answer).await;
+        Err((why, can_be_told)) => {
+            if can_be_told {
+                answer_and_end(transport, &refusal(400, &[], why.as_bytes())).await;
+                return Err(format!("bad request: {why}"));
             }
             return Err(why);
+        }
+    };
+    let fault = match fault {
+        Some(fault) => fault,
+        None if is_upgrade(&request) => shared.handshake().next(),
+        None => {
+            let answer = http::serve(&mut transport, request, input, shared).await?;
+            answer_and_end(transport, &answer).await;
+            return Ok(());
         }
     };
     let request = Arc::new(request);
@@ -122,11 +137,17 @@ async fn attempt(
     match fault.as_ref().or(judged.as_ref()) {
         None => {}
         Some(HandshakeFault::Delay(delay)) => tokio::time::sleep(*delay).await,
+        Some(HandshakeFault::Silent) => {
+            discard_all(&mut transport).await;
+            return Err("fault: Silent".to_owned());
+        }
         Some(fault) => {
             match bad_answer(fault, &request) {
                 None => transport.cut(),
                 Some(answer) => match fault {
-                    HandshakeFault::WrongAccept | HandshakeFault::BadExtension(_) => {
+                    HandshakeFault::WrongAccept
+                    | HandshakeFault::BadExtension(_)
+                    | HandshakeFault::BadSubprotocol(_) => {
                         // It is for the client to end it.
                         if write(&mut transport, &answer).await.is_ok() {
                             discard_all(&mut transport).await;
@@ -147,7 +168,10 @@ async fn attempt(
     };
 
     let index = shared.state().accepted;
-    let state = Arc::new(ConnState::new(index, peer, request, fault_state));
+    let log = Arc::new(FrameLog::new(shared.started));
+    log.note(format!("GET {}, answered with 101", story_path(&request)));
+    let signal = shared.signal.clone();
+    let state = Arc::new(ConnState::new(index, peer, request, fault_state, log, signal));
     let conn = ConnHandle::new(state.clone());
     let pump =
         Pump::new(transport, response, &shared.config.first_frames, input, state.clone(), shared.clone());

@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tungstenite::error::ProtocolError;
-use tungstenite::protocol::frame::Frame;
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::{CloseFrame, Role};
 use tungstenite::{Error, Message, WebSocket};
@@ -22,7 +21,9 @@ use tungstenite::{Error, Message, WebSocket};
 use crate::ConnHandle;
 use crate::ConnectionEnd;
 use crate::conn_state::{Command, ConnState, Output};
+use crate::frame::RawFrame;
 use crate::shared::Shared;
+use crate::transcript::{Direction, FrameLog};
 use crate::transport::Transport;
 
 /// Output above which no further commands are executed.
@@ -59,7 +60,9 @@ impl Pump {
         state: Arc<ConnState>,
         shared: Arc<Shared>,
     ) -> Self {
-        let wire = Wire { input: input.into(), output: response, ended: false };
+        let log = state.log.clone();
+        log.bytes(Direction::FromClient, &input);
+        let wire = Wire { input: input.into(), output: response, ended: false, log };
         let handle = ConnHandle::new(state.clone());
         let mut pump = Self {
             transport,
@@ -205,6 +208,7 @@ impl Pump {
         let mut buffer = ReadBuf::new(&mut buffer);
         ready!(Pin::new(&mut self.transport).poll_read(cx, &mut buffer))?;
         let wire = self.ws.get_mut();
+        wire.log.bytes(Direction::FromClient, buffer.filled());
         if buffer.filled().is_empty() {
             wire.ended = true;
         } else if self.raw {
@@ -218,19 +222,31 @@ impl Pump {
     fn execute(&mut self, command: Command) -> Option<ConnectionEnd> {
         match command {
             Command::Send(message) => self.send(message),
-            Command::Raw(bytes) if self.write_failed => {
-                drop(bytes);
-                self.state.count_discarded();
+            Command::Raw(_) | Command::Frames(_) if self.write_failed => self.state.count_discarded(),
+            Command::Raw(bytes) => {
+                self.state.log.raw(&bytes);
+                self.ws.get_mut().output.extend_from_slice(&bytes);
             }
-            Command::Raw(bytes) => self.ws.get_mut().output.extend_from_slice(&bytes),
+            Command::Frames(frames) => {
+                for frame in frames {
+                    self.state.log.sent(&frame);
+                    self.ws.get_mut().output.extend_from_slice(&frame.bytes());
+                }
+            }
             Command::Close(frame) => self.send(Message::Close(frame)),
             Command::HangUp => {
                 self.state.fault.set_stalled(false);
                 return Some(ConnectionEnd::HungUp);
             }
             Command::Kill => return Some(ConnectionEnd::Killed),
-            Command::KillAfter(bytes) => self.state.fault.cut_after(bytes),
-            Command::Stall => self.state.stall(),
+            Command::KillAfter(bytes) => {
+                self.state.log.note(format!("to be cut after {bytes} more bytes"));
+                self.state.fault.cut_after(bytes);
+            }
+            Command::Stall => {
+                self.state.log.note("stalled");
+                self.state.stall();
+            }
         }
         None
     }
@@ -260,9 +276,9 @@ impl Pump {
             _ => (CloseCode::Protocol, error.to_string()),
         };
         if !self.close_sent && self.close_received.is_none() {
-            let frame = Frame::close(Some(CloseFrame { code, reason: "".into() }));
-            // Writing to memory does not fail.
-            let _ = frame.format(&mut self.ws.get_mut().output);
+            let frame = RawFrame::close(code.into(), "");
+            self.state.log.sent(&frame);
+            self.ws.get_mut().output.extend_from_slice(&frame.bytes());
         }
         Err(ConnectionEnd::Protocol(text))
     }
@@ -319,6 +335,7 @@ struct Wire {
     output: Vec<u8>,
     /// The client sends no more.
     ended: bool,
+    log: Arc<FrameLog>,
 }
 
 impl Read for Wire {
@@ -332,6 +349,7 @@ impl Read for Wire {
 
 impl Write for Wire {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.log.bytes(Direction::ToClient, buf);
         self.output.extend_from_slice(buf);
         Ok(buf.len())
     }

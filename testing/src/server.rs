@@ -11,10 +11,14 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tungstenite::handshake::server::Request;
 use tungstenite::{Message, Utf8Bytes};
 
+use crate::http::join;
 use crate::listen::{Control, serve};
 use crate::shared::Shared;
 use crate::tls::{ClientIdentity, Tls};
-use crate::{ConnHandle, HandshakeFault, MockServerBuilder, WaitError};
+use crate::{
+    ConnHandle, Disconnect, HandshakeFault, HttpRequest, MockServerBuilder, Transcript, Unblocked, WaitError,
+    unblock,
+};
 
 /// How long the end of the server thread, or an order to it, is waited for.
 const THREAD_TIME: Duration = Duration::from_secs(5);
@@ -22,11 +26,20 @@ const THREAD_TIME: Duration = Duration::from_secs(5);
 /// A WebSocket server on a loopback socket, for tests.
 ///
 /// It runs on a thread of its own with a runtime of its own, so that every method works from any runtime and from none;
-/// none is async. Those with a timeout block, see [`unblock`](crate::unblock) for async tests. Dropping the server ends
-/// its connections, without closing handshake, and its thread. A handler that hangs is waited for up to 5 seconds.
+/// none is async. Those with a timeout block, see [`unblock`](Self::unblock) for async tests.
+///
+/// Clones are handles of the same server. Dropping the last one ends its connections, without closing handshake, and its
+/// thread; a handler that hangs is waited for up to 5 seconds. A clone that is moved into a handler of the server itself
+/// keeps it alive for ever.
 ///
 /// It remembers the newest 1,024 connections, upgrade requests and failures.
+#[derive(Clone)]
 pub struct MockServer {
+    running: Arc<Running>,
+}
+
+/// What ends with the last handle.
+struct Running {
     shared: Arc<Shared>,
     addr: SocketAddr,
     /// `None` while the server is being dropped, which ends its thread.
@@ -55,70 +68,113 @@ impl MockServer {
 
     /// The [`url`](Self::url) with another path (and query), such as `/ws/api?v=2`.
     pub fn url_of(&self, path: &str) -> String {
-        let base = match self.shared.tls {
-            None => format!("ws://127.0.0.1:{}", self.addr.port()),
-            Some(_) => format!("wss://localhost:{}", self.addr.port()),
-        };
-        format!("{base}/{}", path.trim_start_matches('/'))
+        join(&self.running.shared.base, path)
+    }
+
+    /// Where an HTTP client finds this path: as [`url_of`](Self::url_of), with `http` or `https`.
+    pub fn http_url(&self, path: &str) -> String {
+        // From "ws" and "wss".
+        self.url_of(path).replacen("ws", "http", 1)
     }
 
     /// The socket address it listens on.
     pub fn addr(&self) -> SocketAddr {
-        self.addr
+        self.running.addr
     }
 
     /// The certificate, in PEM, that a client must trust; empty without TLS.
     pub fn ca_pem(&self) -> &str {
-        self.shared.tls.as_ref().map_or("", |tls| &tls.ca_pem)
+        self.running.shared.tls.as_ref().map_or("", |tls| &tls.ca_pem)
     }
 
     /// What a client can show where the server wants a certificate
     /// ([`ClientCertificateRequired`](crate::TlsFault::ClientCertificateRequired)); `None` without TLS.
     pub fn client_identity(&self) -> Option<&ClientIdentity> {
-        self.shared.tls.as_ref().map(|tls| &tls.client)
+        self.running.shared.tls.as_ref().map(|tls| &tls.client)
     }
 
     /// Number of TCP connections so far, whatever became of them.
     pub fn attempts(&self) -> usize {
-        self.shared.state().attempts
+        self.running.shared.state().attempts
     }
 
     /// Number of WebSocket connections accepted so far.
     pub fn connections(&self) -> usize {
-        self.shared.state().accepted
+        self.running.shared.state().accepted
     }
 
     /// Number of WebSocket connections that have not ended.
     pub fn live(&self) -> usize {
-        self.shared.state().live
+        self.running.shared.state().live
     }
 
     /// The connection that was accepted as number `index`, from 0; `None` if there is no such one yet or 1,024 came after
     /// it.
     pub fn connection(&self, index: usize) -> Option<ConnHandle> {
-        self.shared.state().connection(index)
+        self.running.shared.state().connection(index)
     }
 
     /// The connection that was accepted last.
     pub fn last(&self) -> Option<ConnHandle> {
-        self.shared.state().connections.back().cloned()
+        self.running.shared.state().connections.back().cloned()
     }
 
     /// The connections that have not ended, oldest first.
     pub fn live_connections(&self) -> Vec<ConnHandle> {
         // Outside the lock: looking at a connection takes its own.
-        let connections = self.shared.state().connections.clone();
-        connections.into_iter().filter(ConnHandle::is_open).collect()
+        self.remembered().into_iter().filter(ConnHandle::is_open).collect()
     }
 
     /// The upgrade requests that came, also those that a fault refused, oldest first.
     pub fn requests(&self) -> Vec<Arc<Request>> {
-        self.shared.state().requests.iter().cloned().collect()
+        self.running.shared.state().requests.iter().cloned().collect()
+    }
+
+    /// The HTTP requests that came to a server with [`http`](MockServerBuilder::http) handlers, upgrade requests not
+    /// included, oldest first.
+    pub fn http_requests(&self) -> Vec<Arc<HttpRequest>> {
+        self.running.shared.state().http_requests.iter().cloned().collect()
+    }
+
+    /// Waits until `count` HTTP requests, upgrade requests not included, have come in all; gives those that are
+    /// remembered.
+    ///
+    /// # Errors
+    /// Fewer came within `timeout`, or this is a handler.
+    pub fn wait_http_requests(
+        &self,
+        count: usize,
+        timeout: Duration,
+    ) -> Result<Vec<Arc<HttpRequest>>, WaitError> {
+        let waited_for = || format!("{count} HTTP requests");
+        self.running.shared.wait(waited_for, timeout, |state| {
+            (state.http_total >= count).then(|| state.http_requests.iter().cloned().collect())
+        })
+    }
+
+    /// What was said on all connections, in the order of time, with the attempts that came to none and the HTTP
+    /// requests.
+    pub fn transcript(&self) -> Transcript {
+        let connections = self.remembered();
+        let parts = connections.iter().map(|conn| (Some(conn.index()), conn.transcript()));
+        Transcript::merge(parts.chain([(None, self.running.shared.log.transcript())]))
     }
 
     /// Why TCP connections did not become WebSocket connections, oldest first. For reading, not for comparing.
     pub fn failures(&self) -> Vec<String> {
-        self.shared.state().failures.iter().cloned().collect()
+        self.running.shared.state().failures.iter().cloned().collect()
+    }
+
+    /// Waits until `count` TCP connections have failed to become WebSocket connections in all; gives the
+    /// [`failures`](Self::failures).
+    ///
+    /// # Errors
+    /// Fewer did within `timeout`, or this is a handler.
+    pub fn wait_failures(&self, count: usize, timeout: Duration) -> Result<Vec<String>, WaitError> {
+        let waited_for = || format!("{count} failed attempts");
+        self.running.shared.wait(waited_for, timeout, |state| {
+            (state.failed >= count).then(|| state.failures.iter().cloned().collect())
+        })
     }
 
     /// Waits until `count` TCP connections have come in all.
@@ -127,7 +183,7 @@ impl MockServer {
     /// Fewer came within `timeout`, or this is a handler.
     pub fn wait_attempts(&self, count: usize, timeout: Duration) -> Result<(), WaitError> {
         let waited_for = || format!("{count} TCP connections");
-        self.shared.wait(waited_for, timeout, |state| (state.attempts >= count).then_some(()))
+        self.running.shared.wait(waited_for, timeout, |state| (state.attempts >= count).then_some(()))
     }
 
     /// Waits until `count` WebSocket connections have been accepted in all.
@@ -136,7 +192,7 @@ impl MockServer {
     /// Fewer came within `timeout`, or this is a handler.
     pub fn wait_connections(&self, count: usize, timeout: Duration) -> Result<(), WaitError> {
         let waited_for = || format!("{count} WebSocket connections");
-        self.shared.wait(waited_for, timeout, |state| (state.accepted >= count).then_some(()))
+        self.running.shared.wait(waited_for, timeout, |state| (state.accepted >= count).then_some(()))
     }
 
     /// Waits for the connection number `index`, from 0.
@@ -145,7 +201,18 @@ impl MockServer {
     /// It did not come within `timeout`, or this is a handler, or 1,024 came after it.
     pub fn wait_connection(&self, index: usize, timeout: Duration) -> Result<ConnHandle, WaitError> {
         let waited_for = || format!("WebSocket connection number {index}, counted from 0");
-        self.shared.wait(waited_for, timeout, |state| state.connection(index))
+        self.running.shared.wait(waited_for, timeout, |state| state.connection(index))
+    }
+
+    /// Waits for a connection to this path, its query not counted: the first that is remembered.
+    ///
+    /// # Errors
+    /// None came within `timeout`, or this is a handler.
+    pub fn wait_connection_to(&self, path: &str, timeout: Duration) -> Result<ConnHandle, WaitError> {
+        let waited_for = || format!("a WebSocket connection to {path}");
+        self.running.shared.wait(waited_for, timeout, |state| {
+            state.connections.iter().find(|conn| conn.request().uri().path() == path).cloned()
+        })
     }
 
     /// Waits until exactly `count` WebSocket connections are open.
@@ -154,7 +221,7 @@ impl MockServer {
     /// It did not come to that within `timeout`, or this is a handler.
     pub fn wait_live(&self, count: usize, timeout: Duration) -> Result<(), WaitError> {
         let waited_for = || format!("{count} live WebSocket connections");
-        self.shared.wait(waited_for, timeout, |state| (state.live == count).then_some(()))
+        self.running.shared.wait(waited_for, timeout, |state| (state.live == count).then_some(()))
     }
 
     /// Sends a message on every open connection.
@@ -183,10 +250,34 @@ impl MockServer {
         }
     }
 
+    /// Loses every open connection in this way, see [`ConnHandle::disconnect`].
+    pub fn disconnect_all(&self, how: Disconnect) {
+        for conn in self.live_connections() {
+            conn.disconnect(how);
+        }
+    }
+
+    /// Runs a blocking wait on this server on a thread of its own, for async tests; see [`unblock`](crate::unblock()).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use everwire_testing::{MockServer, WaitError};
+    /// # async fn example() -> Result<(), WaitError> {
+    /// let server = MockServer::start();
+    /// // ... start the client with `server.url()` ...
+    /// let conn = server.unblock(|server| server.wait_connection(0, Duration::from_secs(5))).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn unblock<T: Send + 'static>(&self, wait: impl FnOnce(&Self) -> T + Send + 'static) -> Unblocked<T> {
+        let server = self.clone();
+        unblock(move || wait(&server))
+    }
+
     /// From now on fails the opening handshake of every TCP connection, or of none with `None`. What was set before, here
     /// or in the builder, is forgotten.
     pub fn set_handshake(&self, fault: Option<HandshakeFault>) {
-        let mut schedule = self.shared.handshake();
+        let mut schedule = self.running.shared.handshake();
         schedule.clear();
         schedule.set_rest(fault);
     }
@@ -194,7 +285,7 @@ impl MockServer {
     /// Fails the opening handshake of the next `count` TCP connections, after those already set; see
     /// [`MockServerBuilder::handshake_for`].
     pub fn handshake_for(&self, count: usize, fault: HandshakeFault) {
-        self.shared.handshake().push(count, fault);
+        self.running.shared.handshake().push(count, fault);
     }
 
     /// Closes the listening socket, so that clients find the port closed, or opens it again on the same port. Open
@@ -205,12 +296,21 @@ impl MockServer {
     pub fn refuse_connections(&self, refuse: bool) -> io::Result<()> {
         let (sender, receiver) = mpsc::channel();
         let stopped = || io::Error::other("the server thread has ended or hangs in a handler");
-        let control = self.control.as_ref().ok_or_else(stopped)?;
+        let control = self.running.control.as_ref().ok_or_else(stopped)?;
         control.send(Control::Refuse(refuse, sender)).map_err(|_| stopped())?;
-        if self.shared.on_server_thread() {
+        if self.running.shared.on_server_thread() {
             return Ok(());
         }
         receiver.recv_timeout(THREAD_TIME).map_err(|_| stopped())?
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.running.shared
+    }
+
+    /// All connections that are remembered, oldest first.
+    pub(crate) fn remembered(&self) -> Vec<ConnHandle> {
+        self.running.shared.state().connections.iter().cloned().collect()
     }
 
     pub(crate) fn launch(builder: MockServerBuilder) -> io::Result<Self> {
@@ -219,14 +319,8 @@ impl MockServer {
         listener.set_nonblocking(true)?;
         let addr = listener.local_addr()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
-        let shared = Arc::new(Shared::new(
-            builder.config,
-            builder.handshake,
-            tls,
-            builder.on_message,
-            builder.on_connect,
-            builder.admit,
-        ));
+        let shared =
+            Arc::new(Shared::new(addr.port(), builder.config, builder.handshake, tls, builder.handlers));
         let (control, orders) = unbounded_channel();
         let thread = thread::Builder::new().name("everwire-mock".to_owned()).spawn({
             let stopped = Stopped(shared.clone());
@@ -240,11 +334,11 @@ impl MockServer {
                 drop(stopped);
             }
         })?;
-        Ok(Self { shared, addr, control: Some(control), thread: Some(thread) })
+        Ok(Self { running: Arc::new(Running { shared, addr, control: Some(control), thread: Some(thread) }) })
     }
 }
 
-impl Drop for MockServer {
+impl Drop for Running {
     fn drop(&mut self) {
         self.control = None;
         if self.shared.on_server_thread() {
@@ -267,10 +361,10 @@ impl Drop for MockServer {
 
 impl fmt::Debug for MockServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = self.shared.state();
+        let state = self.shared().state();
         f.debug_struct("MockServer")
-            .field("addr", &self.addr)
-            .field("tls", &self.shared.tls.is_some())
+            .field("addr", &self.addr())
+            .field("tls", &self.shared().tls.is_some())
             .field("attempts", &state.attempts)
             .field("accepted", &state.accepted)
             .field("live", &state.live)

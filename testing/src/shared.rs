@@ -11,13 +11,20 @@ use tungstenite::handshake::server::Request;
 
 use crate::conn_state::{ConnState, wait_until};
 use crate::handshake::HandshakeFault;
+use crate::http::{HttpRequest, Routes};
+use crate::matchers::Matcher;
+use crate::signal::Signal;
+use crate::throttle::Throttle;
 use crate::tls::Tls;
+use crate::transcript::FrameLog;
 use crate::{ConnHandle, ConnectionEnd, WaitError};
 
 /// Connections, requests and failures that a server remembers, each.
 pub(crate) const KEPT: usize = 1024;
 
 pub(crate) type MessageHandler = Box<dyn FnMut(&ConnHandle, Message) + Send>;
+/// `false` if the message is not for it.
+pub(crate) type Rule = Box<dyn FnMut(&ConnHandle, &Message) -> bool + Send>;
 pub(crate) type AdmitHandler = Box<dyn FnMut(&Request) -> Option<HandshakeFault> + Send>;
 pub(crate) type ConnectHandler = Box<dyn FnMut(&ConnHandle, &Request) + Send>;
 
@@ -28,14 +35,33 @@ pub(crate) struct Config {
     pub(crate) subprotocols: Vec<String>,
     pub(crate) response_headers: Vec<(String, String)>,
     pub(crate) first_frames: Vec<Message>,
+    pub(crate) throttle: Throttle,
+}
+
+/// What the builder has set to be called.
+#[derive(Default)]
+pub(crate) struct Handlers {
+    pub(crate) on_message: Option<MessageHandler>,
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) on_connect: Option<ConnectHandler>,
+    pub(crate) admit: Option<AdmitHandler>,
+    pub(crate) routes: Routes,
 }
 
 pub(crate) struct Shared {
+    /// Every URL of the server without its path.
+    pub(crate) base: Arc<str>,
+    pub(crate) started: Instant,
+    /// What happened apart from the connections that were accepted.
+    pub(crate) log: FrameLog,
+    /// Raised when a message comes on any connection, or one ends.
+    pub(crate) signal: Arc<Signal>,
     pub(crate) config: Config,
     pub(crate) handshake: Mutex<Schedule<HandshakeFault>>,
     pub(crate) tls: Option<Tls>,
     pub(crate) thread: OnceLock<ThreadId>,
-    on_message: Mutex<Option<MessageHandler>>,
+    on_message: Mutex<(Vec<Rule>, Option<MessageHandler>)>,
+    routes: Mutex<Routes>,
     on_connect: Mutex<Option<ConnectHandler>>,
     admit: Mutex<Option<AdmitHandler>>,
     state: Mutex<State>,
@@ -50,7 +76,12 @@ pub(crate) struct State {
     /// The newest accepted connections; the last one has the index `accepted - 1`.
     pub(crate) connections: VecDeque<ConnHandle>,
     pub(crate) requests: VecDeque<Arc<Request>>,
+    pub(crate) http_requests: VecDeque<Arc<HttpRequest>>,
+    /// Number of HTTP requests so far.
+    pub(crate) http_total: usize,
     pub(crate) failures: VecDeque<String>,
+    /// Number of failures so far.
+    pub(crate) failed: usize,
     pub(crate) stopped: bool,
 }
 
@@ -72,21 +103,30 @@ impl State {
 
 impl Shared {
     pub(crate) fn new(
+        port: u16,
         config: Config,
         handshake: Schedule<HandshakeFault>,
         tls: Option<Tls>,
-        on_message: Option<MessageHandler>,
-        on_connect: Option<ConnectHandler>,
-        admit: Option<AdmitHandler>,
+        handlers: Handlers,
     ) -> Self {
+        let started = Instant::now();
+        let base = match tls {
+            None => format!("ws://127.0.0.1:{port}"),
+            Some(_) => format!("wss://localhost:{port}"),
+        };
         Self {
+            base: base.into(),
+            started,
+            log: FrameLog::new(started),
+            signal: Arc::default(),
             config,
             handshake: Mutex::new(handshake),
             tls,
             thread: OnceLock::new(),
-            on_message: Mutex::new(on_message),
-            on_connect: Mutex::new(on_connect),
-            admit: Mutex::new(admit),
+            on_message: Mutex::new((handlers.rules, handlers.on_message)),
+            routes: Mutex::new(handlers.routes),
+            on_connect: Mutex::new(handlers.on_connect),
+            admit: Mutex::new(handlers.admit),
             state: Mutex::default(),
             changed: Condvar::new(),
         }
@@ -131,8 +171,23 @@ impl Shared {
         self.change(|state| push_bounded(&mut state.requests, request));
     }
 
+    pub(crate) fn http_request(&self, request: Arc<HttpRequest>) {
+        self.change(|state| {
+            state.http_total += 1;
+            push_bounded(&mut state.http_requests, request);
+        });
+    }
+
+    pub(crate) fn routes(&self) -> MutexGuard<'_, Routes> {
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn failure(&self, text: String) {
-        self.change(|state| push_bounded(&mut state.failures, text));
+        self.log.note(format!("no connection: {text}"));
+        self.change(|state| {
+            state.failed += 1;
+            push_bounded(&mut state.failures, text);
+        });
     }
 
     pub(crate) fn accepted(&self, conn: ConnHandle) {
@@ -167,10 +222,28 @@ impl Shared {
     }
 
     pub(crate) fn message(&self, conn: &ConnHandle, message: Message) {
-        if let Some(handler) = &mut *self.on_message.lock().unwrap_or_else(PoisonError::into_inner) {
+        let (rules, handler) = &mut *self.on_message.lock().unwrap_or_else(PoisonError::into_inner);
+        if rules.iter_mut().any(|rule| rule(conn, &message)) {
+            return;
+        }
+        if let Some(handler) = handler {
             handler(conn, message);
         }
     }
+}
+
+/// Calls `handler` for what `expected` matches.
+pub(crate) fn rule<M: Matcher + Send + 'static>(
+    mut expected: M,
+    mut handler: impl FnMut(&ConnHandle, M::Found) + Send + 'static,
+) -> Rule {
+    Box::new(move |conn, message| match expected.check(message) {
+        Ok(found) => {
+            handler(conn, found);
+            true
+        }
+        Err(_) => false,
+    })
 }
 
 impl fmt::Debug for Shared {

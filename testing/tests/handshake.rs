@@ -150,3 +150,15 @@ fn faults_for_some_connections_only() {
     server.set_handshake(None);
     assert_eq!(status(&server), 101);
 }
+
+#[test]
+fn bad_subprotocol() {
+    let server = with(HandshakeFault::BadSubprotocol("v9.unasked".into()));
+    let mut stream = tcp(server.addr());
+    stream.write_all(&upgrade_request("/", "Sec-WebSocket-Protocol: v1\r\n")).unwrap();
+    let head = read_head(&mut stream);
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    assert!(head.contains("\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"), "{head}");
+    assert!(head.ends_with("\r\nSec-WebSocket-Protocol: v9.unasked\r\n\r\n"), "{head}");
+    assert_eq!(server.connections(), 0);
+}

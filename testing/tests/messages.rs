@@ -131,9 +131,15 @@ fn a_timeout_tells_what_was_expected_and_what_came() {
     client.send(Message::binary(vec![0xef])).unwrap();
     let error = conn.expect_text("hello", SHORT).unwrap_err();
     assert_eq!(
-        error.to_string(),
+        without_times(&error),
         "waited 100ms in vain for text \"hello\"; 2 arrived instead:\n  \
-         #2: text \"third\"\n  #3: binary, 1 bytes: ef"
+         #2: text \"third\"\n  #3: binary, 1 bytes: ef\n\
+         the connection's transcript:\n\
+         -- GET /, answered with 101\n\
+         <- text \"something else\"\n\
+         <- binary, 2 bytes: ab cd\n\
+         <- text \"third\"\n\
+         <- binary, 1 bytes: ef"
     );
     assert_eq!(format!("{error:?}"), error.to_string(), "this is what unwrap prints");
 
@@ -176,9 +182,13 @@ fn a_wait_ends_with_the_connection_and_not_with_its_time() {
     let error = conn.expect_text("more", Duration::MAX).unwrap_err();
     assert!(started.elapsed() < SOON);
     assert_eq!(
-        error.to_string(),
+        without_times(&error),
         "the connection ended (the client ended the stream without a closing handshake) before text \"more\"; \
-         1 arrived instead:\n  #0: text \"last words\""
+         1 arrived instead:\n  #0: text \"last words\"\n\
+         the connection's transcript:\n\
+         -- GET /, answered with 101\n\
+         <- text \"last words\"\n\
+         -- the client ended the stream without a closing handshake"
     );
     assert!(matches!(error, WaitError::Ended { end: ConnectionEnd::Eof, .. }), "{error}");
 }

@@ -165,6 +165,33 @@ fn ids_are_echoed_and_without_one_there_is_no_answer() {
 }
 
 #[test]
+fn batches_are_answered_by_batches() {
+    let venue = JsonRpcVenue::builder().method("sum", |params| Ok(json!(params[0].as_i64()))).build();
+    let (_server, conn, mut client) = start(&venue);
+    let batch = json!([
+        {"jsonrpc": "2.0", "id": 1, "method": "sum", "params": [4]},
+        {"jsonrpc": "2.0", "method": "sum", "params": [5]},
+        17,
+        {"jsonrpc": "2.0", "id": 2, "method": "public/subscribe", "params": {"channels": ["a"]}},
+        {"jsonrpc": "2.0", "id": 3, "method": "no/such"},
+    ]);
+    client.send(Message::text(batch.to_string())).unwrap();
+    // The subscription goes before its notifications.
+    assert_eq!(read(&mut client)["id"], 2);
+    let answers = read(&mut client);
+    let ids: Vec<&Value> = answers.as_array().unwrap().iter().map(|answer| &answer["id"]).collect();
+    assert_eq!(ids, [&json!(1), &Value::Null, &json!(3)]);
+    assert_eq!(answers[0]["result"], 4);
+    assert_eq!((error_of(&answers[1]).0, error_of(&answers[2]).0), (-32600, -32601));
+    assert_eq!(venue.methods(&conn), ["sum", "sum", "public/subscribe", "no/such"]);
+
+    // To a batch of notifications alone nothing is said, and one of nothing is no request.
+    client.send(Message::text(r#"[{"jsonrpc":"2.0","method":"sum","params":[5]}]"#)).unwrap();
+    client.send(Message::text("[]")).unwrap();
+    assert_eq!(error_of(&read(&mut client)).0, -32600);
+}
+
+#[test]
 fn authentication() {
     let venue = JsonRpcVenue::builder().require_auth("id", "hush").build();
     assert!(!format!("{venue:?}").contains("hush"));

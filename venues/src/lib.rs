@@ -11,3 +11,8 @@ pub mod okx;
 mod secret;
 
 pub use secret::Secret;
+
+// The guide's examples are compiled as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guides/venues.md")]
+struct Venues;

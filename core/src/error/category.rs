@@ -54,12 +54,15 @@ impl Error {
     /// What it is about.
     pub fn category(&self) -> Category {
         match self {
-            Self::Provider(_) | Self::Endpoint(_) => Category::Application,
+            Self::Provider(_) | Self::Endpoint(_) | Self::Preparation(_) | Self::Unsupported(_) => {
+                Category::Application
+            }
             Self::Resolve(_)
             | Self::Connect { .. }
             | Self::Open(_)
             | Self::Disconnected(_)
             | Self::Renewed
+            | Self::Rotated
             | Self::Reconnect => Category::Connection,
             Self::Proxy(error) => error.fault.category(),
             #[cfg(feature = "tls")]
@@ -154,12 +157,15 @@ mod tests {
     #[test]
     fn by_variant() {
         let expect = |error: &Error| match error {
-            Error::Provider(_) | Error::Endpoint(_) => "application",
+            Error::Provider(_) | Error::Endpoint(_) | Error::Preparation(_) | Error::Unsupported(_) => {
+                "application"
+            }
             Error::Resolve(_)
             | Error::Connect { .. }
             | Error::Open(_)
             | Error::Disconnected(_)
             | Error::Renewed
+            | Error::Rotated
             | Error::Reconnect => "connection",
             #[cfg(feature = "tls")]
             Error::Tls(_) => "TLS",

@@ -104,6 +104,16 @@ impl Error {
                 advice: "Check the credentials and this machine's clock; let a provider or the protocol fetch fresh ones",
                 link: link!("authentication"),
             },
+            Self::Preparation(_) => Words {
+                cause: "the protocol asks for what this account or this server does not have",
+                advice: "Check the protocol's options and what the account may do; the session tries again",
+                link: link!("preparation"),
+            },
+            Self::Unsupported(_) => Words {
+                cause: "the service or device that signs is out of reach, or a parameter of the endpoint is missing",
+                advice: "Check what the protocol needs, which is named above; the session tries again",
+                link: link!("preparation"),
+            },
             Self::Notice(notice) => match notice.recovery {
                 Recovery::Backoff(_) => Words {
                     cause: "more was sent than the server allows",
@@ -124,6 +134,11 @@ impl Error {
             Self::Renewed => Words {
                 cause: "the endpoint would have expired soon, and the protocol cannot authenticate twice on one connection",
                 advice: "Nothing: it was planned (Endpoint::expires_in)",
+                link: link!("expired"),
+            },
+            Self::Rotated => Words {
+                cause: "the server ends each connection after a time, and the protocol knows that time",
+                advice: "Nothing: it was planned (Protocol::life)",
                 link: link!("expired"),
             },
             Self::Reconnect => Words {
@@ -344,6 +359,10 @@ fn timeout(timeout: Timeout) -> Words {
         Timeout::Authentication => (
             "an overloaded server, or one whose answer the protocol does not recognise",
             "Check the protocol's authentication, or raise Config::request_timeout",
+        ),
+        Timeout::Preparation => (
+            "an overloaded server, or one whose answer the protocol does not recognise",
+            "Check what the protocol prepares a connection with, or raise Config::request_timeout",
         ),
         Timeout::Heartbeat => (
             "the server hangs, or does not know this heartbeat",

@@ -37,10 +37,13 @@ pub(crate) fn every() -> Vec<Error> {
         Error::Disconnected(Disconnect::Eof),
         Error::Disconnected(io),
         Error::Authentication(Refusal::new("invalid_credentials", 13004)),
+        Error::Preparation(Refusal::new("bad_request", 13)),
+        Error::Unsupported(Unsupported { reason: "the authentication: no key".into() }),
         Error::Notice(Notice::new("maintenance", Recovery::Reconnect)),
         Error::Notice(Notice::new("slow down", Recovery::Backoff(Duration::from_secs(3)))),
         Error::Expired,
         Error::Renewed,
+        Error::Rotated,
         Error::Reconnect,
     ];
     errors.extend(TIMEOUTS.map(Error::Timeout));
@@ -72,13 +75,14 @@ fn header_error() -> HeaderError {
     Headers::default().append("no token", "").unwrap_err()
 }
 
-const TIMEOUTS: [Timeout; 9] = [
+const TIMEOUTS: [Timeout; 10] = [
     Timeout::Connect,
     Timeout::Handshake,
     Timeout::Greeting,
     Timeout::Pong,
     Timeout::Close,
     Timeout::Authentication,
+    Timeout::Preparation,
     Timeout::Heartbeat,
     Timeout::Write,
     Timeout::Data,
@@ -116,13 +120,17 @@ fn number(error: &Error) -> usize {
         Error::Renewed => 25,
         Error::Timeout(Timeout::Greeting) => 26,
         Error::Proxy(_) => 27,
+        Error::Timeout(Timeout::Preparation) => 28,
+        Error::Preparation(_) => 29,
+        Error::Unsupported(_) => 30,
+        Error::Rotated => 31,
     }
 }
 
 #[test]
 fn every_variant_is_in_the_sample() {
     let numbers: BTreeSet<_> = every().iter().map(number).collect();
-    let expected = (0..=27).filter(|n| *n != 3 || cfg!(feature = "tls")).collect();
+    let expected = (0..=31).filter(|n| *n != 3 || cfg!(feature = "tls")).collect();
     assert_eq!(numbers, expected);
 }
 

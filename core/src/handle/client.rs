@@ -162,6 +162,18 @@ impl Client {
         futures
     }
 
+    /// Sends a request that is never answered: [`Session::notify`](crate::Session::notify).
+    ///
+    /// # Errors
+    /// At once, if it is not taken.
+    pub fn notify(&self, notification: Request<'_>, options: SendOptions) -> Result<SendId, SendError> {
+        let now = self.shared.now();
+        let mut inner = self.shared.lock();
+        let sent = inner.session.notify(notification, options, now);
+        inner.acted();
+        sent
+    }
+
     /// Answers a request of the server: [`Session::respond`](crate::Session::respond).
     ///
     /// # Errors
@@ -338,6 +350,11 @@ impl ResponseFuture {
     /// The request's id, if it was taken.
     pub fn id(&self) -> Option<RequestId> {
         self.made.as_ref().ok().copied()
+    }
+
+    /// Why it was refused at once, if it was.
+    pub fn refused(&self) -> Option<&SendError> {
+        self.made.as_ref().err()
     }
 
     /// The answer, for a thread that may block: sleeps until the request is settled. That is by its deadline

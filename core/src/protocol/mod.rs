@@ -4,6 +4,7 @@ mod jsonrpc;
 mod name;
 mod plain;
 
+pub(crate) use jsonrpc::notified;
 pub use jsonrpc::{JsonRpc, OwnedRpcError, RpcError};
 pub use name::Name;
 pub use plain::Plain;
@@ -46,7 +47,9 @@ pub trait Protocol: fmt::Debug + Send + Sync {
     /// [`Ack::Separate`] the outcome is an [`Inbound::Authenticated`].
     ///
     /// # Errors
-    /// [`Unsupported`] if it cannot be written, such as for want of a signature: the attempt fails with the reason, and another one is made.
+    /// [`Unsupported`] if it cannot be written, such as for want of a signature: the connection ends with
+    /// [`Error::Unsupported`](crate::Error::Unsupported), which is no refusal, and another one is made after the usual delay. One that is authenticated
+    /// already goes on, and it is tried again.
     fn authenticate(&self, id: u64, context: &Context<'_>, out: &mut String) -> Result<Ack, Unsupported> {
         let _ = (id, context, out);
         Ok(Ack::None)
@@ -54,10 +57,12 @@ pub trait Protocol: fmt::Debug + Send + Sync {
 
     /// Writes the message number `step`, from 0, of those that prepare a new connection to `out`: after it was authenticated, before
     /// subscriptions are restored, one after the other, each when the one before it was answered (or sent, with [`Ack::None`]). An empty `out`
-    /// ends them; by default there are none. A refusal ends the connection, as one of the authentication does.
+    /// ends them; by default there are none. More than 32 are a fault. A response with the id answers one, whether it asks for
+    /// [`Ack::Response`] or [`Ack::Separate`]. A refusal ends the connection with [`Error::Preparation`](crate::Error::Preparation). Nothing is
+    /// prepared again when the connection is authenticated again.
     ///
     /// # Errors
-    /// [`Unsupported`] if it cannot be written: the attempt fails with the reason, and another one is made.
+    /// [`Unsupported`] if it cannot be written, as for [`authenticate`](Self::authenticate).
     fn prepare(
         &self,
         step: u32,
@@ -109,6 +114,22 @@ pub trait Protocol: fmt::Debug + Send + Sync {
         Err(Unsupported { reason: "this protocol has no batches: make the requests one by one".to_owned() })
     }
 
+    /// Writes what is said like a request and never answered, such as a JSON-RPC notification (specification section 4.1), to `out`.
+    ///
+    /// # Errors
+    /// [`Unsupported`], which is the default.
+    fn notification(
+        &self,
+        notification: &Request<'_>,
+        context: &Context<'_>,
+        out: &mut String,
+    ) -> Result<(), Unsupported> {
+        let _ = (notification, context, out);
+        Err(Unsupported {
+            reason: "this protocol has no notifications: make a request, or send a message".to_owned(),
+        })
+    }
+
     /// Writes the answer to a request of the server ([`Inbound::Request`]) to `out`; `id` is as the server wrote it.
     ///
     /// # Errors
@@ -126,8 +147,9 @@ pub trait Protocol: fmt::Debug + Send + Sync {
     /// Most topics that one [`subscribe`](Self::subscribe) or [`unsubscribe`](Self::unsubscribe) may name. At least 1.
     fn topics_per_message(&self) -> usize;
 
-    /// Most topics that may be subscribed to on one connection; those beyond wait until others are given up. `None`, the default: as many as
-    /// are wanted.
+    /// Most topics that may be subscribed to on one connection. Those beyond wait until others are given up or refused, the highest priority
+    /// first; [`Event::Online`](crate::Event::Online) does not wait for them, and a topic that is in force gives its place to none. `None`, the
+    /// default: as many as are wanted.
     fn topics_per_connection(&self) -> Option<usize> {
         None
     }
@@ -142,7 +164,8 @@ pub trait Protocol: fmt::Debug + Send + Sync {
     /// Writes a message that subscribes to all of `topics`, which [share](Self::shares) one, to `out`, and says how its outcome is learnt.
     ///
     /// # Errors
-    /// [`Unsupported`] if it cannot be written: the topics are rejected with the reason, and tried again as rejected ones are.
+    /// [`Unsupported`] if it cannot be written. Of several topics each is tried alone, so that one that cannot be said does not take the
+    /// others with it. One is rejected with the reason, and tried again as rejected ones are.
     fn subscribe(
         &self,
         id: u64,
@@ -155,7 +178,7 @@ pub trait Protocol: fmt::Debug + Send + Sync {
     /// to be sent.
     ///
     /// # Errors
-    /// [`Unsupported`] if it cannot be written: nothing is sent then.
+    /// [`Unsupported`] if it cannot be written: nothing is sent then, and the server may go on sending messages of these topics.
     fn unsubscribe(
         &self,
         id: u64,
@@ -217,14 +240,18 @@ pub trait Protocol: fmt::Debug + Send + Sync {
         None
     }
 
-    /// Watches all text messages of a connection, for a server that numbers them through, whatever their topic. It is given no sequence,
-    /// only the text. A new one is made for each connection. What it finds missing may have been of any topic: all are told of the gap, and are
-    /// made anew. Default: there is none.
+    /// Watches all text messages of a connection, for a server that numbers them through, whatever their topic: answers and heartbeats are among
+    /// them, and several messages in one ([`Inbound::Batch`]) are given as one. It sees each before [`classify`](Self::classify), and is given no
+    /// sequence, only the text. A new one is made for each connection. What it finds missing may have been of any topic: one
+    /// [`Event::Gap`](crate::Event::Gap) ahead of the message names all that are in force, and each of them is made anew, as often as resyncs may
+    /// be. What it calls a duplicate goes no further. Default: there is none, which costs nothing.
     fn connection_tracker(&self) -> Option<Box<dyn Tracker>> {
         None
     }
 
-    /// How long the server lets a connection live. The session changes over to a new one ahead of that. `None`, the default: for ever.
+    /// How long the server lets a connection live, from its handshake on; at least 1 s. After 0.95 to 0.98 of that, at random, the session changes
+    /// over to a new one, told as [`Event::Lost`](crate::Event::Lost) with [`Error::Rotated`](crate::Error::Rotated); later if
+    /// `Config::flap_budget` or a cool-down forbids another connection. `None`, the default: for ever.
     fn life(&self) -> Option<Duration> {
         None
     }
@@ -292,13 +319,16 @@ pub enum Inbound<'m> {
         /// The topic's name.
         topic: Name<'m>,
     },
-    /// The server lists what is subscribed to: of the topics that it was asked for, those are in force that [`Protocol::confirms`] finds in
-    /// the text.
+    /// The server lists what is subscribed to: of the topics that it was asked for and that have no outcome yet, those are in force that
+    /// [`Protocol::confirms`] finds in the text. It says nothing of those that it does not name: they may be in the next list. Nor does
+    /// it answer an unsubscribe message; where nothing else does, that is [`Ack::None`].
     Confirmed(&'m str),
-    /// The server refuses what it was asked, without an id: of what is still without an answer, it is meant for the subscription that was asked for
-    /// first. If there is none, the user is told, as by a notice.
+    /// The server refuses what it was asked, without an id. It is meant for the first subscribe message with [`Ack::Separate`] that has topics
+    /// without an outcome, and is then what an error response to that would be. If there is none, the user is told, as by a
+    /// notice.
     Refused(&'m str),
-    /// The outcome of an authentication, without an id: the result, or the error, as the protocol encodes it.
+    /// The outcome of an authentication, without an id: the result, or the error, as the protocol encodes it. If none is awaited, the user is
+    /// told of an error as by a notice.
     Authenticated(Result<&'m str, &'m str>),
     /// The server asks something of the client.
     Request {
@@ -366,7 +396,7 @@ pub enum Traffic<'a> {
     Subscribe(usize),
     /// A message that unsubscribes from so many topics.
     Unsubscribe(usize),
-    /// A request with this method.
+    /// A request with this method, or a notification.
     Request(&'a str),
     /// A message of the user, or an answer of his, of so many bytes.
     Message(usize),
@@ -405,7 +435,7 @@ impl fmt::Display for Unsupported {
 
 impl std::error::Error for Unsupported {}
 
-/// A call that expects an answer.
+/// A call that expects an answer; to [`Client::notify`](crate::Client::notify), one that does not.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Request<'a> {
     /// The method's name.

@@ -6,7 +6,7 @@ use super::link::Stage;
 use super::requests::What;
 use super::status::State;
 use crate::error::Error;
-use crate::protocol::{Ack, Context, Traffic};
+use crate::protocol::{Ack, Traffic};
 use crate::record::Input;
 use crate::ws::CloseCode;
 use serde::{Deserialize, Serialize};
@@ -183,7 +183,7 @@ impl Session {
             Farewell::Due => {
                 let id = self.requests.next_id();
                 self.text.clear();
-                let context = Context::new(self.clock.wall(now), &self.links[index].terms.params);
+                let context = self.links[index].context(self.clock.wall(now));
                 let ack = self.config.protocol.farewell(id, &context, &mut self.text);
                 let awaited = !self.text.is_empty() && ack != Ack::None;
                 ending.farewell = if awaited { Farewell::Sent(id) } else { Farewell::Done };

@@ -133,15 +133,16 @@ pub enum Event<'a> {
         /// The connection's epoch.
         epoch: Epoch,
     },
-    /// The provider failed to give a fresh endpoint ahead of the old one's expiry. The connection goes on.
+    /// The provider failed to give a fresh endpoint ahead of the old one's expiry; or, with [`Error::Unsupported`], the protocol could not write the
+    /// authentication that was to be made again. The connection goes on.
     RefreshFailed {
         /// How many times in a row it failed, this one included.
         failures: u32,
         /// Why.
         error: &'a Error,
-        /// When it is asked again; `None` if not while this connection lives ([`Recovery::Stop`]).
+        /// When it is tried again; `None` if not while this connection lives ([`Recovery::Stop`]).
         retry_at: Option<Instant>,
-        /// When the old one expires: see [`AtExpiry`](crate::AtExpiry).
+        /// When the old endpoint expires (see [`AtExpiry`](crate::AtExpiry)), or the old authentication.
         expires_at: Option<Instant>,
         /// The connection's epoch.
         epoch: Epoch,

@@ -46,9 +46,16 @@ impl Session {
             Inbound::Message(kind, at) => {
                 self.quiet.told(now);
                 self.stats.messages_received += 1;
-                self.last_message = now;
+                let before = std::mem::replace(&mut self.last_message, now);
+                let link = &mut self.links[index];
                 self.announced = if self.inspects && kind == Kind::Text {
-                    self.route(index, at, false, now)
+                    match &mut link.tracker {
+                        None => self.route(index, at, false, now),
+                        Some(tracker) => {
+                            let continuity = tracker.check(None, link.receiver.text(at));
+                            self.route_tracked(index, at, continuity, before, now)
+                        }
+                    }
                 } else {
                     self.data_came(now);
                     Announced::Message { link: index, kind, at, subscription: None }
@@ -82,6 +89,34 @@ impl Session {
                 Err(error) => self.failed(index, Error::Protocol(error), now),
             },
         }
+    }
+
+    /// Deals with a text whose place among all that came over the connection is known. `before` is when the one before it came.
+    fn route_tracked(
+        &mut self,
+        index: usize,
+        at: Place,
+        continuity: Continuity,
+        before: Instant,
+        now: Instant,
+    ) -> Announced {
+        let cause = match continuity {
+            Continuity::Continues => return self.route(index, at, false, now),
+            Continuity::Duplicate => {
+                self.stats.duplicates += 1;
+                return Announced::Nothing;
+            }
+            Continuity::Gap { expected, got } => GapCause::Sequence { expected, got },
+            Continuity::Corrupt { reason } => GapCause::Corrupt { reason },
+        };
+        self.connection_gap_found(before, cause, now);
+        let announced = self.route(index, at, false, now);
+        if announced == Announced::Nothing {
+            return announced;
+        }
+        // Behind the gap.
+        self.postponed = announced;
+        Announced::Nothing
     }
 
     /// Takes the next part of a message that is several.
@@ -124,7 +159,7 @@ impl Session {
                 let raw = result.unwrap_or_else(|error| error);
                 let (at, ok) = (place(raw), result.is_ok());
                 let users = self.requests.is_users(id);
-                if ok && self.requests.is_per_topic(id) {
+                if ok && self.requests.is_separate(id) {
                     return Announced::Nothing;
                 }
                 // If nobody waits for it, it came too late, or somebody else asked. That is for the user to know.
@@ -169,9 +204,24 @@ impl Session {
                 }
                 Announced::Nothing
             }
-            protocol::Inbound::Confirmed(_)
-            | protocol::Inbound::Refused(_)
-            | protocol::Inbound::Authenticated(_) => Announced::Nothing,
+            protocol::Inbound::Confirmed(list) => {
+                self.topics_listed(index, place(list), now);
+                Announced::Nothing
+            }
+            protocol::Inbound::Refused(error) => {
+                let at = place(error);
+                if self.subscribe_refused(index, at, now) {
+                    return Announced::Nothing;
+                }
+                Announced::Notice { link: index, at, recovery: None }
+            }
+            protocol::Inbound::Authenticated(result) => {
+                let (at, ok) = (place(result.unwrap_or_else(|error| error)), result.is_ok());
+                if self.authentication_told(index, at, ok, now) || ok {
+                    return Announced::Nothing;
+                }
+                Announced::Notice { link: index, at, recovery: None }
+            }
             protocol::Inbound::Request { id, method, params } => Announced::Request {
                 link: index,
                 id: place(id),
@@ -301,8 +351,13 @@ impl Session {
             Stage::Open => {
                 let reply = match &error {
                     Error::Protocol(fault) => Some(fault.close_code()),
-                    Error::Notice(_) | Error::Authentication(_) => Some(CloseCode::Normal),
-                    Error::Expired | Error::Renewed | Error::Reconnect => Some(CloseCode::Normal),
+                    Error::Notice(_)
+                    | Error::Authentication(_)
+                    | Error::Preparation(_)
+                    | Error::Unsupported(_) => Some(CloseCode::Normal),
+                    Error::Expired | Error::Renewed | Error::Rotated | Error::Reconnect => {
+                        Some(CloseCode::Normal)
+                    }
                     Error::Timeout(_) => Some(CloseCode::Away),
                     _ => None,
                 };

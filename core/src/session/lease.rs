@@ -9,13 +9,14 @@ use super::watch::Step;
 use super::{Announced, Session};
 use crate::error::Error;
 use crate::message::Message;
-use crate::protocol::RpcError;
+use crate::protocol::{Protocol, RpcError};
 use crate::record::Input;
 use crate::ws::Kind;
 use crate::ws::handshake::Upgraded;
 use crate::ws::receiver::Place;
 use crate::ws::utf8;
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// An event that does not borrow, waiting its turn.
@@ -104,6 +105,8 @@ pub struct Lease {
     bytes: Vec<u8>,
     queued: Option<Queued>,
     epoch: Epoch,
+    /// Of an error, for it knows how to read that.
+    protocol: Option<Arc<dyn Protocol>>,
 }
 
 impl fmt::Debug for Lease {
@@ -116,7 +119,8 @@ impl Lease {
     /// The event.
     #[inline]
     pub fn event(&self) -> Event<'_> {
-        match view(self.announced, &self.bytes, self.queued.as_ref(), self.epoch) {
+        let protocol = self.protocol.as_deref();
+        match view(self.announced, &self.bytes, self.queued.as_ref(), self.epoch, protocol) {
             Some(event) => event,
             None => unreachable!("a lease is made of an event"),
         }
@@ -129,6 +133,7 @@ pub(super) fn view<'a>(
     bytes: &'a [u8],
     queued: Option<&'a Queued>,
     epoch: Epoch,
+    protocol: Option<&dyn Protocol>,
 ) -> Option<Event<'a>> {
     let message = |kind, at: Place| match kind {
         Kind::Text => Message::Text(utf8::checked_text(at.of(bytes))),
@@ -141,8 +146,8 @@ pub(super) fn view<'a>(
         Announced::Chunk { kind, at, last, .. } => Event::Chunk { part: message(kind, at), last, epoch },
         Announced::Response { id, ok, at, .. } => {
             let text = utf8::checked_text(at.of(bytes));
-            let answer = if ok { Ok(text) } else { Err(RpcError::parse(text)) };
-            Event::Response { id, outcome: Outcome::Answered(answer) }
+            let error = || protocol.map_or_else(|| RpcError::parse(text), |protocol| protocol.error(text));
+            Event::Response { id, outcome: Outcome::Answered(if ok { Ok(text) } else { Err(error()) }) }
         }
         Announced::Request { id, method, params, .. } => {
             let text = |at: Place| utf8::checked_text(at.of(bytes));
@@ -177,7 +182,9 @@ impl Session {
             }
         }
         self.announced = Announced::Leased;
-        Some(Lease { session: self.identity, announced, conn, bytes, queued, epoch: self.epoch })
+        let refused = matches!(announced, Announced::Response { ok: false, .. });
+        let protocol = refused.then(|| self.config.protocol.clone());
+        Some(Lease { session: self.identity, announced, conn, bytes, queued, epoch: self.epoch, protocol })
     }
 
     /// Gives back what [`lease`](Self::lease) took. What another session lent is dropped.
@@ -219,7 +226,7 @@ impl Session {
             | Announced::Notice { link, at, .. } => self.links[link].receiver.storage(at),
         };
         self.announced = Announced::Nothing;
-        view(announced, bytes, self.told.as_ref(), self.epoch)
+        view(announced, bytes, self.told.as_ref(), self.epoch, Some(&*self.config.protocol))
     }
 }
 

@@ -1,8 +1,9 @@
 //! Topics that nobody wants any more: what the peer still has to be told, and what may still come of them on this connection.
 
 use super::event::SubscriptionId;
+use super::subscriptions::LOOKAHEAD;
 use super::topic::{SubscriptionInfo, SubscriptionState};
-use crate::protocol::Topic;
+use crate::protocol::{Protocol, Topic};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
@@ -11,6 +12,8 @@ pub(crate) struct Leaving {
     all: BTreeMap<SubscriptionId, Left>,
     /// Those of them that the peer was not told of yet.
     unsaid: BTreeSet<SubscriptionId>,
+    /// Those that the next message names, unless that has to be found anew.
+    next: Vec<SubscriptionId>,
     /// Names of topics that were ended for good, whose messages may still come.
     muted: BTreeSet<String>,
 }
@@ -28,6 +31,7 @@ impl Leaving {
     pub(crate) fn add(&mut self, id: SubscriptionId, topic: Topic, owed: bool, now: Instant) {
         self.all.insert(id, Left { topic, since: now, owed });
         self.unsaid.insert(id);
+        self.next.clear();
     }
 
     /// No message of a topic of that name is told any more, though some may still come.
@@ -45,6 +49,10 @@ impl Leaving {
         !self.muted.is_empty() && self.muted.contains(name)
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.all.len()
+    }
+
     pub(crate) fn topic(&self, id: SubscriptionId) -> Option<&Topic> {
         self.all.get(&id).map(|left| &left.topic)
     }
@@ -53,13 +61,25 @@ impl Leaving {
         !self.unsaid.is_empty()
     }
 
-    /// The first topics that the peer is still to be told of, `max` at most.
-    pub(crate) fn unsaid(&self, max: usize) -> Vec<SubscriptionId> {
-        self.unsaid.iter().copied().take(max).collect()
+    /// The first topic that the peer is still to be told of, and those that share a message with it.
+    pub(crate) fn unsaid(&mut self, protocol: &dyn Protocol) -> &[SubscriptionId] {
+        if self.next.is_empty()
+            && let Some(first) = self.unsaid.first().and_then(|id| self.all.get(id))
+        {
+            let shares = |id: &&SubscriptionId| {
+                let other = self.all.get(id);
+                other.is_some_and(|other| protocol.shares(&first.topic, &other.topic))
+            };
+            let others = self.unsaid.iter().skip(1).take(LOOKAHEAD).filter(shares);
+            let max = protocol.topics_per_message().max(1);
+            self.next = self.unsaid.iter().take(1).chain(others).take(max).copied().collect();
+        }
+        &self.next
     }
 
     /// The peer was told; `forget` if it will not answer.
     pub(crate) fn said(&mut self, ids: &[SubscriptionId], forget: bool) {
+        self.next.clear();
         for id in ids {
             self.unsaid.remove(id);
             if forget {
@@ -89,6 +109,18 @@ impl Leaving {
     pub(crate) fn take_owed(&mut self, name: &str) -> bool {
         let owed = self.all.values_mut().find(|left| left.owed && left.topic.name() == name);
         owed.map(|left| left.owed = false).is_none()
+    }
+
+    /// Whether the peer still owes the answer to having been asked for this one.
+    pub(crate) fn owes(&self, id: SubscriptionId) -> bool {
+        self.all.get(&id).is_some_and(|left| left.owed)
+    }
+
+    /// It owes none any more: it refused.
+    pub(crate) fn forgive(&mut self, id: SubscriptionId) {
+        if let Some(left) = self.all.get_mut(&id) {
+            left.owed = false;
+        }
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = SubscriptionInfo> {

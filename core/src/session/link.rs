@@ -17,9 +17,11 @@ use super::event::SendId;
 use super::feed::Feed;
 use super::liveness::Liveness;
 use super::output::ConnId;
+use super::sequence::Tracker;
 use super::stall::Stall;
 use super::{Config, Endpoint, Transport};
 use crate::error::{Disconnect, Error, Timeout};
+use crate::protocol::Context;
 use crate::record::Left;
 use crate::transport::proxy::Proxy;
 use crate::transport::way::{self, Way};
@@ -31,7 +33,8 @@ use crate::ws::receiver::{Inbound, Place, Receiver};
 use crate::ws::sender::Sender;
 use crate::ws::{CloseCode, Target, close};
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::fmt;
+use std::time::{Instant, SystemTime};
 
 /// One connection.
 #[derive(Debug)]
@@ -43,6 +46,10 @@ pub(crate) struct Link {
     pub(crate) liveness: Liveness,
     /// What its endpoint says of it.
     pub(crate) terms: Terms,
+    /// Watches the numbers of all its messages, if the server numbers them through.
+    pub(crate) tracker: Option<Box<dyn Tracker>>,
+    /// What the server answered to the last authentication on it.
+    pub(crate) granted: Granted,
     /// Which of the messages that wait to be written are not the user's, by their ordinals.
     pub(crate) own: VecDeque<u64>,
     /// The user's that were held back before, and may have overtaken each other: ordinal and id.
@@ -84,6 +91,15 @@ pub(crate) enum Note {
 const MAX_PONGS: usize = 500;
 /// Bytes of the longest pong.
 const MAX_PONG: usize = 131;
+
+/// The result of an authentication: it may hold tokens.
+pub(crate) struct Granted(pub(crate) Option<String>);
+
+impl fmt::Debug for Granted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Granted").field(&self.0.is_some()).finish()
+    }
+}
 
 #[derive(Debug)]
 pub(crate) enum Stage {
@@ -157,6 +173,8 @@ impl Link {
             sender,
             liveness: Liveness::default(),
             terms: Terms::new(config, endpoint),
+            tracker: None,
+            granted: Granted(None),
             own: VecDeque::new(),
             users: VecDeque::new(),
             stall: Stall::default(),
@@ -171,6 +189,11 @@ impl Link {
             told: Left::default(),
             feed: replayed.then(Box::default),
         })
+    }
+
+    /// What a protocol is told of it when it writes a message.
+    pub(crate) fn context(&self, wall: SystemTime) -> Context<'_> {
+        Context::new(wall, &self.terms.params).authenticated(self.granted.0.as_deref())
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -451,6 +474,7 @@ impl Link {
         self.deadline = Some(deadline);
         self.liveness = Liveness::default();
         self.lingers = lingers;
+        self.granted = Granted(None);
         self.receiver.discard();
     }
 

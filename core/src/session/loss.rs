@@ -62,6 +62,7 @@ impl Session {
         }
         let asked = if self.config.restore { Vec::new() } else { self.subscriptions.asked_for() };
         self.subscriptions.lost(self.epoch, since, now);
+        self.gapped.clear();
         self.alive_until.get_or_insert((self.epoch, since));
         let failed = self.requests.lost(conn, messages, unwritten);
         let retry_at = self.schedule_retry(&error, now);

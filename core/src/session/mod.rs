@@ -1,11 +1,11 @@
 //! The session: what outlives a connection.
 //!
 //! ```text
-//!           ┌───────────────────────── retry_at ◄────────────────────────┐
-//!           ▼                                                            │
-//! Idle ─► Connecting ─► (Authenticating) ─► Restoring ─► Online ──lost──► Backoff
-//!           │  ▲                                │           │
-//!           └──┘ next address, redirect         └── close() ┴─► Closing ─► Closed
+//!           ┌───────────────────────────────── retry_at ◄───────────────────────────────┐
+//!           ▼                                                                           │
+//! Idle ─► Connecting ─► (Authenticating) ─► (Preparing) ─► Restoring ─► Online ──lost──► Backoff
+//!           │  ▲                                               │           │
+//!           └──┘ next address, redirect                        └── close() ┴─► Closing ─► Closed
 //! ```
 //!
 //! Each file holds one concern: `attempt` the way to a connection, `inbound` what arrives on it, `restore` subscriptions, `loss` its
@@ -25,6 +25,7 @@ mod driver;
 mod event;
 mod feed;
 mod inbound;
+mod introduction;
 mod latency;
 mod lease;
 mod leaving;
@@ -199,6 +200,8 @@ pub struct Session {
     told: Option<Queued>,
     /// What was parsed already, but has to wait for events that go before it.
     postponed: Announced,
+    /// Topics with a hole, to be made anew once the message that shows it is told: it belongs to the subscription that was.
+    gapped: Vec<SubscriptionId>,
     /// The last `Wait`, and what was told since.
     quiet: Quiet,
     /// A message that is several, of which not all were looked at.
@@ -344,6 +347,7 @@ impl Session {
             announced: Announced::Nothing,
             told: None,
             postponed: Announced::Nothing,
+            gapped: Vec::new(),
             quiet: Quiet::default(),
             batch: None,
             text: String::new(),
@@ -428,6 +432,10 @@ impl Session {
             }
             if self.postponed != Announced::Nothing {
                 self.announced = std::mem::replace(&mut self.postponed, Announced::Nothing);
+                continue;
+            }
+            if !self.gapped.is_empty() {
+                self.resync_gapped(now);
                 continue;
             }
             if self.history.state == State::Closed && self.links.is_empty() {

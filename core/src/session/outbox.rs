@@ -1,11 +1,12 @@
 //! What waits to be encoded: for the rate limiter, for authentication, for restore. Without limits hardly anything ever does.
 //!
-//! Lanes, the most urgent first: pongs and heartbeats, authentication, the user's priority messages, subscriptions, the rest. Within one
+//! Lanes, the most urgent first: pongs and heartbeats, what authenticates and prepares, the user's priority messages, subscriptions, the rest. Within one
 //! the order is kept. A lane that a limit holds back keeps what that limit has for itself: those behind it pass if they spend nothing of
 //! it. Authentication lets nothing pass.
 
 use super::event::{SendId, SubscriptionId};
 use super::limiter::{Limiter, Pressure};
+use super::requests::What;
 use crate::protocol::Ack;
 use crate::ws::Kind;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -23,8 +24,8 @@ pub(crate) struct Outbox {
     pub(crate) replies: VecDeque<(u64, String)>,
     /// A heartbeat of ours is due.
     pub(crate) beat: bool,
-    /// Authentication, as it was written when the connection was made. If it was held back it is written anew when it can be sent.
-    pub(crate) authenticate: Option<Authentication>,
+    /// What authenticates or prepares, as it was written when its turn came. If it was held back it is written anew when it can be sent.
+    pub(crate) introduction: Option<Introduction>,
     /// What ends subscriptions, if it was held back.
     pub(crate) ending: Option<Ending>,
     /// Subscriptions to be made anew.
@@ -47,12 +48,13 @@ pub(crate) struct Outbox {
     pub(crate) level: Pressure,
 }
 
-/// The message that authenticates.
+/// A message that goes before all others on a connection: it authenticates or prepares it.
 #[derive(Debug)]
-pub(crate) struct Authentication {
+pub(crate) struct Introduction {
     pub(crate) id: u64,
     pub(crate) text: String,
     pub(crate) ack: Ack,
+    pub(crate) what: What,
     /// When it was written: a signature does not keep.
     pub(crate) written: Instant,
 }
@@ -87,12 +89,11 @@ pub(crate) enum Waits {
         kind: Kind,
         bytes: Vec<u8>,
         compress: bool,
+        /// Of a notification.
+        method: Option<Box<str>>,
     },
     /// Its text is with the requests.
-    Request {
-        id: u64,
-        len: usize,
-    },
+    Request { id: u64, len: usize },
     /// Requests in one message.
     Batch(Vec<u64>, String),
 }
@@ -124,7 +125,7 @@ impl Outbox {
             ping: None,
             replies: VecDeque::new(),
             beat: false,
-            authenticate: None,
+            introduction: None,
             ending: None,
             renewals: VecDeque::new(),
             lanes: Default::default(),
@@ -147,7 +148,7 @@ impl Outbox {
             && self.ping.is_none()
             && self.replies.is_empty()
             && !self.beat
-            && self.authenticate.is_none()
+            && self.introduction.is_none()
             && self.renewals.is_empty()
     }
 
@@ -252,7 +253,7 @@ impl Outbox {
     /// The connection is lost: what waited for it, in order. The limits of the next one begin afresh.
     pub(crate) fn lost(&mut self, now: Instant) -> Vec<Waits> {
         self.limiter.reset(now);
-        (self.pong, self.ping, self.authenticate, self.ending) = Default::default();
+        (self.pong, self.ping, self.introduction, self.ending) = Default::default();
         (self.beat, self.ready_at, self.room_at) = (false, None, None);
         self.replies.clear();
         self.renewals.clear();

@@ -138,8 +138,11 @@ impl Policy {
             | Error::Protocol(_)
             | Error::Disconnected(_)
             | Error::Timeout(_)
+            | Error::Preparation(_)
+            | Error::Unsupported(_)
             | Error::Expired
             | Error::Renewed
+            | Error::Rotated
             | Error::Reconnect => Recovery::Reconnect,
         }
     }

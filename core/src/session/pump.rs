@@ -4,11 +4,11 @@ use super::event::{SendId, Unanswered};
 use super::lease::Queued;
 use super::limiter::Pressure;
 use super::link::{Link, Stage};
-use super::outbox::{Authentication, Ending, Lane, Waits};
+use super::outbox::{Ending, Lane, Waits};
 use super::requests::{OnDisconnect, What};
 use super::status::State;
 use super::{Mutant, Session, SubscriptionId};
-use crate::protocol::{Ack, Context, Topic, Traffic};
+use crate::protocol::{Ack, Topic, Traffic, Unsupported};
 use std::time::Instant;
 
 /// The next thing to go out. What comes first has the limits first: it lets others pass that spend nothing of what it waits for.
@@ -18,7 +18,7 @@ enum Next {
     Reply,
     Beat,
     Ping,
-    Authenticate,
+    Introduce,
     Message(Lane),
     Leave,
     Renew(SubscriptionId),
@@ -37,7 +37,7 @@ impl Next {
             Self::Reply | Self::Beat => 1 << 1,
             Self::Ping => 1 << 2,
             // Nothing passes it: it is the first that a connection hears of us.
-            Self::Authenticate => !0 << 3,
+            Self::Introduce => !0 << 3,
             Self::Message(Lane::Priority) => 1 << 4,
             Self::Leave | Self::Renew(_) | Self::Ask => 1 << 5,
             Self::Message(Lane::Normal) => 1 << 6,
@@ -65,8 +65,9 @@ impl Session {
     /// Sends what waits and may go now.
     pub(super) fn let_all_out(&mut self, now: Instant) {
         let Some(index) = self.current else { return };
+        self.plan_topics(now);
         if self.outbox.is_empty()
-            && !self.subscriptions.has_asks()
+            && self.subscriptions.next_asks().is_empty()
             && !self.subscriptions.leaving.has_unsaid()
         {
             self.outbox.ready_at = None;
@@ -94,10 +95,17 @@ impl Session {
                 } else {
                     passed |= self.outbox.ready_at.is_some();
                 }
+                self.plan_topics(now);
             }
         }
         if self.links[index].sender.queued() > before {
             self.links[index].encrypt();
+        }
+    }
+
+    fn plan_topics(&mut self, now: Instant) {
+        if self.subscriptions.plan(&*self.config.protocol) {
+            self.check_restored(now);
         }
     }
 
@@ -111,7 +119,7 @@ impl Session {
         let topics = || {
             let leave = self.subscriptions.leaving.has_unsaid().then_some(Next::Leave);
             let renew = || outbox.renewals.front().map(|id| Next::Renew(*id));
-            let ask = || self.subscriptions.has_asks().then_some(Next::Ask);
+            let ask = || (!self.subscriptions.next_asks().is_empty()).then_some(Next::Ask);
             leave.or_else(renew).or_else(ask)
         };
         [
@@ -119,7 +127,7 @@ impl Session {
             outbox.replies.front().map(|_| Next::Reply),
             outbox.beat.then_some(Next::Beat),
             outbox.ping.map(|_| Next::Ping),
-            outbox.authenticate.as_ref().map(|_| Next::Authenticate),
+            outbox.introduction.as_ref().map(|_| Next::Introduce),
             message(Lane::Priority),
             restores.then(topics).flatten(),
             message(Lane::Normal),
@@ -169,18 +177,18 @@ impl Session {
                 let id = self.requests.next_id();
                 self.text.clear();
                 let terms = &self.links[index].terms;
-                let context = Context::new(self.clock.wall(now), &terms.params);
+                let context = self.links[index].context(self.clock.wall(now));
                 let ack = self.config.protocol.heartbeat(id, &context, &mut self.text);
                 if ack != Ack::None {
                     self.heartbeat.sent(id, terms.heartbeat_timeout, now);
                 }
                 self.send_text(index, id, ack, What::Heartbeat, now);
             }
-            Next::Authenticate => {
-                self.spend(Traffic::Authenticate, now)?;
-                if let Some(authentication) = self.outbox.authenticate.take() {
-                    self.authenticate(authentication, index, now);
-                }
+            Next::Introduce => {
+                let introduction = self.outbox.introduction.as_ref();
+                let prepares = introduction.is_some_and(|it| matches!(it.what, What::Prepare(_)));
+                self.spend(if prepares { Traffic::Prepare } else { Traffic::Authenticate }, now)?;
+                self.let_introduction_out(index, now);
             }
             Next::Leave => self.let_leaves_out(index, now)?,
             Next::Renew(id) => {
@@ -193,45 +201,23 @@ impl Session {
         Ok(())
     }
 
-    fn authenticate(&mut self, authentication: Authentication, index: usize, now: Instant) {
-        let Authentication { mut id, text, mut ack, written } = authentication;
-        self.text = text;
-        let taken = self.requests.is_live(id);
-        // The limiter held it back, or the user has named that id since.
-        if written != now || taken {
-            id = if taken { self.requests.next_id() } else { id };
-            self.text.clear();
-            let context = Context::new(self.clock.wall(now), &self.links[index].terms.params);
-            ack = match self.config.protocol.authenticate(id, &context, &mut self.text) {
-                Ok(ack) => ack,
-                Err(unsaid) => return self.cannot_authenticate(&unsaid, now),
-            };
-        }
-        self.send_text(index, id, ack, What::Authenticate, now);
-        if ack == Ack::None {
-            self.authentication_done("authentication sent", now);
-        }
-    }
-
     /// Asks the peer for topics, as many as fit in one message.
     fn let_asks_out(&mut self, index: usize, now: Instant) -> Result<(), Instant> {
-        let ids = self.subscriptions.next_asks(self.config.protocol.topics_per_message().max(1));
+        let ids = self.subscriptions.next_asks().to_vec();
         self.spend(Traffic::Subscribe(ids.len()), now)?;
         let topics: Vec<&Topic> =
             ids.iter().filter_map(|id| self.subscriptions.get(*id)).map(|s| &s.topic).collect();
         let id = self.requests.next_id();
         self.text.clear();
-        let context = Context::new(self.clock.wall(now), &self.links[index].terms.params);
-        let written = self.config.protocol.subscribe(id, &topics, &context, &mut self.text);
-        self.subscriptions.asked(&ids, id, now);
-        let ack = match written {
+        let context = self.links[index].context(self.clock.wall(now));
+        let ack = match self.config.protocol.subscribe(id, &topics, &context, &mut self.text) {
             Ok(ack) => ack,
             Err(unsaid) => {
-                self.rejected(&ids, &unsaid.reason, None, now);
-                self.check_restored(now);
+                self.cannot_subscribe(&ids, &unsaid, now);
                 return Ok(());
             }
         };
+        self.subscriptions.asked(&ids, id, now);
         self.send_text(index, id, ack, What::Subscribe { topics: ids.clone() }, now);
         if ack == Ack::None {
             self.confirmed(&ids, now);
@@ -240,9 +226,20 @@ impl Session {
         Ok(())
     }
 
+    /// The protocol cannot ask for these topics. What the limits granted for that is not given back.
+    fn cannot_subscribe(&mut self, ids: &[SubscriptionId], unsaid: &Unsupported, now: Instant) {
+        if let [_, _, ..] = ids {
+            // One that cannot be said must not take the others with it.
+            return ids.iter().for_each(|id| self.subscriptions.ask(*id, true, now));
+        }
+        self.subscriptions.unasked(ids);
+        self.rejected(ids, &unsaid.reason, None, now);
+        self.check_restored(now);
+    }
+
     /// Tells the peer which topics are not wanted any more.
     fn let_leaves_out(&mut self, index: usize, now: Instant) -> Result<(), Instant> {
-        let ids = self.subscriptions.leaving.unsaid(self.config.protocol.topics_per_message().max(1));
+        let ids = self.subscriptions.leaving.unsaid(&*self.config.protocol).to_vec();
         let (_, forget) = self.let_ending_out(&ids, What::Unsubscribe(ids.clone()), index, now)?;
         self.subscriptions.leaving.said(&ids, forget);
         Ok(())
@@ -307,7 +304,7 @@ impl Session {
         let topics: Vec<&Topic> = ids.iter().filter_map(topic).collect();
         let mut text = std::mem::take(&mut self.text);
         text.clear();
-        let context = Context::new(self.clock.wall(now), &self.links[index].terms.params);
+        let context = self.links[index].context(self.clock.wall(now));
         let ack = self.config.protocol.unsubscribe(id, &topics, &context, &mut text).unwrap_or_else(|_| {
             text.clear();
             Ack::None
@@ -344,6 +341,7 @@ impl Session {
                 requests.method(*id).map_or(0, |method| protocol.cost(limit, Traffic::Request(method)))
             };
             match first {
+                Waits::Message { method: Some(method), .. } => protocol.cost(limit, Traffic::Request(method)),
                 Waits::Message { bytes, .. } => protocol.cost(limit, Traffic::Message(bytes.len())),
                 Waits::Request { id, .. } => request(id),
                 Waits::Batch(ids, _) => ids.iter().map(request).fold(0, u32::saturating_add),
@@ -351,7 +349,7 @@ impl Session {
         };
         limiter.spend_next(&mut cost, now)?;
         match self.outbox.pop(lane) {
-            Some(Waits::Message { id, kind, bytes, compress }) => {
+            Some(Waits::Message { id, kind, bytes, compress, .. }) => {
                 self.let_out += 1;
                 self.links[index].send_users(id, kind, &bytes, compress);
             }
@@ -397,7 +395,7 @@ impl Session {
             self.requests.sent(id, sent, now);
         }
         if ack == Ack::Separate {
-            self.requests.set_per_topic(id);
+            self.requests.set_separate(id);
         }
     }
 

@@ -8,6 +8,8 @@
 //!    +------ connect_timeout --------+
 //!
 //! authenticate_at ----> authenticate again, as the answer to the last one said
+//!
+//! rotate_at ----------> another connection, before the server ends this one
 //! ```
 //!
 //! Either happens only while the session is online: before that all is fresh, and after that the next attempt asks by itself. What the end
@@ -15,15 +17,14 @@
 
 use super::attempt::host_port;
 use super::backoff::{self, Backoff};
-use super::config::{AtExpiry, Life, Refresh, Terms};
+use super::config::{AtExpiry, Life, MAX_TIME, Refresh, Terms};
 use super::lease::Queued;
 use super::liveness::TICK;
-use super::outbox::Authentication;
 use super::output::{AttemptId, Output};
+use super::requests::What;
 use super::status::State;
 use super::{Endpoint, Session};
 use crate::error::{Error, ProviderError, Recovery, Timeout};
-use crate::protocol::Context;
 use std::time::{Duration, Instant};
 
 /// What is to be renewed on the current connection, and when.
@@ -44,18 +45,29 @@ pub(crate) struct Renewal {
     authenticate_at: Option<Instant>,
     /// It is being made again.
     reauthenticates: bool,
+    /// How often in a row it could not be written.
+    unsigned: u32,
+    unsigned_backoff: Backoff,
     /// By when the server must have greeted us.
     greeting_by: Option<Instant>,
     /// The next attempt is made with this one.
     ready: Option<Endpoint>,
     /// When the session changes over to it. `None`: at once, or as soon as there is no connection any more.
     change_at: Option<Instant>,
+    /// When the session leaves the connection, as the server would soon end it.
+    rotate_at: Option<Instant>,
+    /// It does, for that reason.
+    rotates: bool,
 }
+
+/// The part of a connection's life after which the session leaves it, and the part that chance may add.
+const ROTATED_AFTER: f64 = 0.95;
+const ROTATED_SPREAD: f64 = 0.03;
 
 impl Renewal {
     /// When something is renewed next.
     pub(crate) fn refresh_at(&self) -> Option<Instant> {
-        [self.ask_at, self.authenticate_at, self.change_at].into_iter().flatten().min()
+        [self.ask_at, self.authenticate_at, self.change_at, self.rotate_at].into_iter().flatten().min()
     }
 
     /// What the next attempt is made with, if that is known.
@@ -90,9 +102,15 @@ impl Renewal {
 
 impl Session {
     /// A connection is there, and what its endpoint says is in force.
-    pub(super) fn begin_renewal(&mut self, index: usize) {
+    pub(super) fn begin_renewal(&mut self, index: usize, now: Instant) {
         self.renewal = Renewal::default();
         self.renewal.begin(&self.links[index].terms);
+        if let Some(life) = self.config.protocol.life() {
+            let life = life.clamp(Life::SHORTEST, MAX_TIME);
+            // Connections that were made together must not be left together.
+            let chance = backoff::fraction(life.mul_f64(ROTATED_SPREAD), &mut self.rng);
+            self.renewal.rotate_at = Some(now + life.mul_f64(ROTATED_AFTER) + chance);
+        }
     }
 
     /// The server has its say first: nothing of ours goes before that.
@@ -136,9 +154,10 @@ impl Session {
     /// Earliest moment at which something has to be done.
     pub(super) fn renewal_deadline(&self) -> Option<Instant> {
         self.watched()?;
-        let Renewal { ask_at, asked, authenticate_at, greeting_by, change_at, .. } = self.renewal;
+        let Renewal { ask_at, asked, authenticate_at, greeting_by, change_at, rotate_at, .. } = self.renewal;
         let always = [self.renewal.ends_at(), greeting_by, asked.map(|(_, by)| by)];
-        let online = [ask_at, change_at, authenticate_at.filter(|_| !self.renewal.reauthenticates)];
+        let online =
+            [ask_at, change_at, rotate_at, authenticate_at.filter(|_| !self.renewal.reauthenticates)];
         let online = online.into_iter().filter(|_| self.history.state == State::Online);
         always.into_iter().chain(online).flatten().min()
     }
@@ -169,6 +188,9 @@ impl Session {
                 false => self.change_over(endpoint, now),
             }
         }
+        if self.renewal.rotate_at.take_if(due).is_some() {
+            self.rotate(now);
+        }
         if self.renewal.ask_at.take_if(due).is_some() {
             self.last_attempt += 1;
             let id = AttemptId(self.last_attempt);
@@ -176,7 +198,7 @@ impl Session {
             self.duties.push_back(Output::Provide(id));
         }
         if !self.renewal.reauthenticates && self.renewal.authenticate_at.take_if(due).is_some() {
-            self.reauthenticate(index, now);
+            self.reauthenticate(now);
         }
     }
 
@@ -207,7 +229,7 @@ impl Session {
         }
         self.put_in_force(index, terms, now);
         if by == Refresh::Reauthenticate {
-            self.reauthenticate(index, now);
+            self.reauthenticate(now);
         }
     }
 
@@ -230,8 +252,23 @@ impl Session {
         self.renew = true;
     }
 
+    /// The session moves to another connection before the server ends this one. As in `change_over`, the old one ends first for now.
+    fn rotate(&mut self, now: Instant) {
+        let host = self.host.clone().unwrap_or_default();
+        let at = self.free_at(&host, now);
+        if at > now {
+            self.renewal.rotate_at = Some(at);
+            return;
+        }
+        self.renewal.authenticate_at = None;
+        (self.renewal.rotates, self.renew) = (true, true);
+    }
+
     /// Why the session leaves a connection that works.
     pub(super) fn leaves_for(&mut self) -> Error {
+        if self.renewal.rotates {
+            return self.notice.take().map_or(Error::Rotated, Error::Notice);
+        }
         if self.renewal.ready.is_none() || self.renewal.change_at.is_some() {
             return Error::Reconnect;
         }
@@ -256,38 +293,43 @@ impl Session {
     }
 
     /// Authenticates the live connection again, ahead of all that waits.
-    fn reauthenticate(&mut self, index: usize, now: Instant) {
+    fn reauthenticate(&mut self, now: Instant) {
         self.renewal.authenticate_at = None;
         let id = self.requests.next_id();
-        let mut text = String::new();
-        let context = Context::new(self.clock.wall(now), &self.links[index].terms.params);
-        let ack = match self.config.protocol.authenticate(id, &context, &mut text) {
-            Ok(ack) => ack,
-            Err(unsaid) => return self.cannot_authenticate(&unsaid, now),
-        };
-        if text.is_empty() {
-            return;
+        match self.introduce(What::Authenticate, id, now) {
+            Ok(true) => {
+                self.renewal.reauthenticates = true;
+                self.pump(now);
+            }
+            Ok(false) => {}
+            Err(unsaid) => self.cannot_introduce(&What::Authenticate, unsaid, now),
         }
-        self.renewal.reauthenticates = true;
-        self.outbox.authenticate = Some(Authentication { id, text, ack, written: now });
-        self.pump(now);
     }
 
-    /// The server took our authentication, the first on the connection or another one. It holds for so long, if it says.
-    pub(super) fn authenticated(&mut self, life: Option<Duration>, now: Instant) {
+    /// The protocol could not write it, and the connection still works: it is tried again until the server ends that.
+    pub(super) fn cannot_reauthenticate(&mut self, error: Error, now: Instant) {
+        let (initial, max) = (self.config.backoff_initial, self.config.backoff_max);
+        let delay = self.renewal.unsigned_backoff.next(initial, max, &mut self.rng).max(TICK);
+        let retry_at = Some(now + delay);
+        self.renewal.reauthenticates = false;
+        self.renewal.authenticate_at = retry_at;
+        self.renewal.unsigned = self.renewal.unsigned.saturating_add(1);
+        let (failures, expires_at) = (self.renewal.unsigned, self.renewal.authenticated_until);
+        let epoch = self.epoch;
+        self.events.push_back(Queued::RefreshFailed { failures, error, retry_at, expires_at, epoch });
+    }
+
+    /// The server took our authentication. It holds for so long, if it says.
+    pub(super) fn authentication_lasts(&mut self, life: Option<Duration>, now: Instant) {
         let life = life.map(|life| Life::new(life, Life::RENEWED_AFTER, &mut self.rng, now));
         self.renewal.authenticate_at = life.map(|life| life.refresh_at);
         self.renewal.authenticated_until = life.map(|life| life.expires_at);
-        self.events.push_back(Queued::Authenticated { epoch: self.epoch });
-        self.authentication_done("authenticated", now);
     }
 
-    /// Nothing more is to be waited for, be it that the server answered or that it never does.
-    pub(super) fn authentication_done(&mut self, why: &str, now: Instant) {
+    /// It is not being made again any more.
+    pub(super) fn reauthenticated(&mut self) {
+        (self.renewal.unsigned, self.renewal.unsigned_backoff) = (0, Backoff::default());
         self.renewal.reauthenticates = false;
-        if self.history.state == State::Authenticating {
-            self.begin_restore(why, now);
-        }
     }
 
     /// The provider did not give a fresh endpoint while the connection goes on: it is asked again.

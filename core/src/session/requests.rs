@@ -45,6 +45,9 @@ pub(crate) struct Requests {
     held: BTreeSet<(u64, u64)>,
     /// How many were made.
     made: u64,
+    /// Those that authenticate, and those that subscribe. Ids of the session's own only grow, so that the first was asked first.
+    authentications: BTreeSet<u64>,
+    subscribes: BTreeSet<u64>,
 }
 
 /// Ids of the user's below this are left out by the session for good: it counts on from the largest. It never counts this far, so that
@@ -63,8 +66,8 @@ pub(crate) struct Live {
     pub(crate) sent: Option<Sent>,
     /// It was sent on a connection before this one.
     resent: bool,
-    /// Its topics are answered one by one: that it was understood is no answer.
-    per_topic: bool,
+    /// Its outcome comes in messages of their own: that it was understood is no answer.
+    separate: bool,
 }
 
 /// Whose request it is.
@@ -72,6 +75,8 @@ pub(crate) struct Live {
 pub(crate) enum What {
     User,
     Authenticate,
+    /// This step of what prepares a connection.
+    Prepare(u32),
     Subscribe {
         topics: Vec<SubscriptionId>,
     },
@@ -152,9 +157,14 @@ impl Requests {
         self.made += 1;
         let made = self.made;
         self.deadlines[usize::from(what == What::User)].insert((deadline, id));
+        match what {
+            What::Authenticate => _ = self.authentications.insert(id),
+            What::Subscribe { .. } => _ = self.subscribes.insert(id),
+            _ => {}
+        }
         self.live.insert(
             id,
-            Live { what, made, deadline, on_disconnect, kept, sent: None, resent: false, per_topic: false },
+            Live { what, made, deadline, on_disconnect, kept, sent: None, resent: false, separate: false },
         );
     }
 
@@ -166,15 +176,15 @@ impl Requests {
         }
     }
 
-    /// Its topics are answered one by one.
-    pub(crate) fn set_per_topic(&mut self, id: u64) {
+    /// Its outcome comes in messages of their own.
+    pub(crate) fn set_separate(&mut self, id: u64) {
         if let Some(live) = self.live.get_mut(&id) {
-            live.per_topic = true;
+            live.separate = true;
         }
     }
 
-    pub(crate) fn is_per_topic(&self, id: u64) -> bool {
-        self.live.get(&id).is_some_and(|live| live.per_topic)
+    pub(crate) fn is_separate(&self, id: u64) -> bool {
+        self.live.get(&id).is_some_and(|live| live.separate)
     }
 
     /// Whether the time of an unsettled one is over.
@@ -235,7 +245,26 @@ impl Requests {
         let live = self.live.remove(&id)?;
         self.deadlines[usize::from(live.what == What::User)].remove(&(live.deadline, id));
         self.held.remove(&(live.made, id));
+        match live.what {
+            What::Authenticate => _ = self.authentications.remove(&id),
+            What::Subscribe { .. } => _ = self.subscribes.remove(&id),
+            _ => {}
+        }
         Some(live)
+    }
+
+    /// The authentication without an answer that was sent first.
+    pub(crate) fn first_authentication(&self) -> Option<u64> {
+        self.authentications.first().copied()
+    }
+
+    /// Unsettled requests that subscribe, the first that was sent first: each with its topics, and whether its outcome comes in messages of
+    /// their own. All of these topics may have their outcome already.
+    pub(crate) fn subscribes(&self) -> impl Iterator<Item = (u64, &[SubscriptionId], bool)> {
+        self.subscribes.iter().filter_map(|id| match self.live.get(id)? {
+            Live { what: What::Subscribe { topics }, separate, .. } => Some((*id, &**topics, *separate)),
+            _ => None,
+        })
     }
 
     pub(crate) fn is_users(&self, id: u64) -> bool {

@@ -1,15 +1,15 @@
-//! A connection is there: it is authenticated, subscriptions are restored, then the user may send.
+//! A connection is there: subscriptions are restored, then the user may send. What goes before that is in `introduction`.
 
 use super::event::{Gap, GapCause, OwnedOutcome, Unanswered};
 use super::lease::Queued;
 use super::link::Link;
-use super::outbox::{Authentication, Waits};
+use super::outbox::Waits;
 use super::requests::{Failed, Live, What};
 use super::status::State;
 use super::topic::SubscriptionState;
 use super::{Epoch, Mutant, RequestId, Session, SubscriptionId};
-use crate::error::{Error, Notice, Recovery, Refusal, Timeout};
-use crate::protocol::{Context, Fault, RpcError, Unsupported};
+use crate::error::{Notice, Recovery, Refusal, Timeout};
+use crate::protocol::Fault;
 use crate::record::Input;
 use crate::ws::Kind;
 use crate::ws::deflate::{Deflater, Inflater};
@@ -23,9 +23,10 @@ impl Session {
         self.stats.connections += 1;
         self.epoch = Epoch(self.stats.connections);
         self.current = Some(index);
-        self.begin_renewal(index);
+        self.begin_renewal(index, now);
         let link = &mut self.links[index];
         link.liveness.start(link.terms.ping_interval, now);
+        link.tracker = self.config.protocol.connection_tracker();
         if let (Some(params), Some(config)) = (&upgraded.deflate, &self.config.handshake.deflate) {
             link.compress(Inflater::new(params), Deflater::new(config, params));
         }
@@ -41,30 +42,6 @@ impl Session {
             return self.await_greeting(now);
         }
         self.begin_authentication("connected", now);
-    }
-
-    /// Authenticates a new connection, if the protocol wants that.
-    pub(super) fn begin_authentication(&mut self, why: &str, now: Instant) {
-        let Some(index) = self.current else { return };
-        let id = self.requests.next_id();
-        let mut text = String::new();
-        let context = Context::new(self.clock.wall(now), &self.links[index].terms.params);
-        let ack = match self.config.protocol.authenticate(id, &context, &mut text) {
-            Ok(ack) => ack,
-            Err(unsaid) => return self.cannot_authenticate(&unsaid, now),
-        };
-        if text.is_empty() {
-            return self.begin_restore(why, now);
-        }
-        self.history.set(State::Authenticating, why, now);
-        self.outbox.authenticate = Some(Authentication { id, text, ack, written: now });
-        self.pump(now);
-    }
-
-    /// The protocol has no authentication for this connection, which is of no use without.
-    pub(super) fn cannot_authenticate(&mut self, unsaid: &Unsupported, now: Instant) {
-        let Some(index) = self.current else { return };
-        self.failed(index, Error::Authentication(Refusal::new(&unsaid.reason, None)), now);
     }
 
     pub(super) fn begin_restore(&mut self, why: &str, now: Instant) {
@@ -129,47 +106,97 @@ impl Session {
         ok: bool,
         now: Instant,
     ) {
-        let text = self.links[index].receiver.text(at);
         match live.what {
-            What::Authenticate if ok => {
-                let life = self.config.protocol.authenticated(text);
-                self.authenticated(life, now);
-            }
-            What::Authenticate => {
-                let recovery = self.config.protocol.recovery(Fault::Authentication(text));
-                let error = RpcError::parse(text);
-                let refusal = Refusal::new(&error.message, (error.code != 0).then_some(error.code));
-                self.fault_recovery = recovery;
-                self.failed(index, Error::Authentication(refusal), now);
-            }
+            What::Authenticate => self.authentication_answered(index, at, ok, now),
+            What::Prepare(step) => self.preparation_answered(step, index, at, ok, now),
             What::Subscribe { topics } => {
-                let alone = topics.len() == 1;
-                let awaits = |topic: &SubscriptionId| self.subscriptions.awaits(*topic, id);
-                let topics: Vec<SubscriptionId> = topics.into_iter().filter(awaits).collect();
                 if ok {
-                    let confirms = |id: &SubscriptionId| {
-                        let subscription = self.subscriptions.get(*id);
-                        subscription.is_some_and(|s| self.config.protocol.confirms(text, &s.topic))
-                    };
-                    let (good, bad): (Vec<_>, Vec<_>) = topics.into_iter().partition(confirms);
-                    self.confirmed(&good, now);
-                    self.rejected(&bad, "the server's answer does not name it", None, now);
-                } else if !alone && !self.refused_for_all(index, at) {
-                    // One bad topic must not take the others with it: each is tried alone.
-                    topics.into_iter().for_each(|id| self.subscriptions.ask(id, true, now));
-                    self.pump(now);
+                    self.subscribe_answered(id, &topics, index, at, now);
                 } else {
-                    let error = text.to_owned();
-                    let reason = RpcError::parse(&error).to_string();
-                    self.rejected(&topics, &reason, Some(&error), now);
+                    self.subscribe_failed(id, &topics, index, at, now);
                 }
-                self.check_restored(now);
             }
             What::Unsubscribe(topics) => self.subscriptions.leaving.let_go(&topics),
             // Refused or not: what counts is the answer to the next one.
             What::Renew(topic) => self.renewed(topic, id, now),
             What::Heartbeat => self.heartbeat_answered(Some(id), now),
             What::HeartbeatReply | What::User | What::Farewell => {}
+        }
+    }
+
+    /// The server's result names the topics that are in force.
+    fn subscribe_answered(
+        &mut self,
+        request: u64,
+        topics: &[SubscriptionId],
+        index: usize,
+        at: Place,
+        now: Instant,
+    ) {
+        let text = self.links[index].receiver.text(at);
+        let awaited = topics.iter().copied().filter(|topic| self.subscriptions.awaits(*topic, request));
+        let (good, bad): (Vec<_>, Vec<_>) = awaited.partition(|topic| self.is_confirmed_by(text, *topic));
+        self.confirmed(&good, now);
+        self.rejected(&bad, "the server's answer does not name it", None, now);
+        self.check_restored(now);
+    }
+
+    fn is_confirmed_by(&self, text: &str, topic: SubscriptionId) -> bool {
+        self.subscriptions.get(topic).is_some_and(|s| self.config.protocol.confirms(text, &s.topic))
+    }
+
+    /// The server refused to subscribe to these topics.
+    fn subscribe_failed(
+        &mut self,
+        request: u64,
+        topics: &[SubscriptionId],
+        index: usize,
+        at: Place,
+        now: Instant,
+    ) {
+        let alone = topics.len() == 1;
+        let awaits = |topic: &SubscriptionId| self.subscriptions.awaits(*topic, request);
+        let awaited: Vec<SubscriptionId> = topics.iter().copied().filter(awaits).collect();
+        if !alone && !self.refused_for_all(index, at) {
+            // One bad topic must not take the others with it: each is tried alone.
+            awaited.into_iter().for_each(|id| self.subscriptions.ask(id, true, now));
+            self.pump(now);
+        } else {
+            let error = self.links[index].receiver.text(at).to_owned();
+            let reason = self.config.protocol.error(&error).to_string();
+            self.rejected(&awaited, &reason, Some(&error), now);
+        }
+        self.check_restored(now);
+    }
+
+    /// The server refused, without an id, what it was asked: that is meant for the subscriptions that were asked for first and have no outcome
+    /// yet, those that were given up meanwhile included. False if there are none.
+    pub(super) fn subscribe_refused(&mut self, index: usize, at: Place, now: Instant) -> bool {
+        let waits = |request, topic: &SubscriptionId| {
+            self.subscriptions.awaits(*topic, request) || self.subscriptions.leaving.owes(*topic)
+        };
+        let first = self.requests.subscribes().find(|(request, topics, separate)| {
+            *separate && topics.iter().any(|topic| waits(*request, topic))
+        });
+        let Some((request, topics, _)) = first else { return false };
+        let topics = topics.to_vec();
+        topics.iter().for_each(|topic| self.subscriptions.leaving.forgive(*topic));
+        self.subscribe_failed(request, &topics, index, at, now);
+        true
+    }
+
+    /// The server lists what is subscribed to: those of the topics that were asked for are in force which it names. What it does not name may
+    /// still come, and what was in force stays so.
+    pub(super) fn topics_listed(&mut self, index: usize, at: Place, now: Instant) {
+        let text = self.links[index].receiver.text(at);
+        let mut named: Vec<SubscriptionId> = Vec::new();
+        for (request, topics, _) in self.requests.subscribes() {
+            let awaited = topics.iter().filter(|topic| self.subscriptions.awaits(**topic, request));
+            named.extend(awaited.filter(|topic| self.is_confirmed_by(text, **topic)));
+        }
+        if !named.is_empty() {
+            self.confirmed(&named, now);
+            self.check_restored(now);
         }
     }
 
@@ -200,7 +227,7 @@ impl Session {
             let state = self.subscriptions.get(topic).map(|s| s.state);
             // It was in force, and the server takes that back.
             if let (Some(SubscriptionState::Confirmed), Some(error), None) = (state, error, request) {
-                let reason = RpcError::parse(error).to_string();
+                let reason = self.config.protocol.error(error).to_string();
                 self.subscriptions.missed(topic, self.epoch, GapCause::Ended);
                 self.rejected(&[topic], &reason, Some(error), now);
             }
@@ -209,7 +236,7 @@ impl Session {
         match error {
             None => self.confirmed(&[topic], now),
             Some(error) => {
-                let reason = RpcError::parse(error).to_string();
+                let reason = self.config.protocol.error(error).to_string();
                 self.rejected(&[topic], &reason, Some(error), now);
             }
         }
@@ -299,6 +326,7 @@ impl Session {
             }
             What::User => self.events.push_back(Queued::Unanswered { id: RequestId(id), maybe_sent, why }),
             What::Authenticate if late => self.overdue = Some(Timeout::Authentication),
+            What::Prepare(_) if late => self.overdue = Some(Timeout::Preparation),
             What::Subscribe { topics } if late => {
                 let awaits = |topic: &SubscriptionId| self.subscriptions.awaits(*topic, id);
                 let topics: Vec<SubscriptionId> = topics.into_iter().filter(awaits).collect();

@@ -14,6 +14,8 @@ pub enum State {
     Connecting,
     /// It authenticates, or waits for the server to speak first ([`Protocol::greets`](crate::Protocol::greets)).
     Authenticating,
+    /// It says what prepares the connection ([`Protocol::prepare`](crate::Protocol::prepare)).
+    Preparing,
     /// It restores subscriptions.
     Restoring,
     /// What is sent goes out.
@@ -56,8 +58,8 @@ pub struct Status {
     pub failures: u32,
     /// When the endpoint of the connection expires, or its authentication, whichever is first; `None` if neither does.
     pub expires_at: Option<Instant>,
-    /// When that is renewed: the provider is asked for a fresh endpoint, or authentication is made again. `None` if nothing is to be
-    /// renewed, if that is under way, and if the provider said that it will not do it.
+    /// When that is renewed: the provider is asked for a fresh endpoint, or authentication is made again; or when the session changes over to
+    /// another connection ([`Protocol::life`](crate::Protocol::life)). `None` if nothing is to be renewed, if that is under way, and if the provider said that it will not do it.
     pub refresh_at: Option<Instant>,
     /// How often in a row the provider failed to renew the endpoint of the connection.
     pub refresh_failures: u32,

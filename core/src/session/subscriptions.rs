@@ -9,7 +9,12 @@
 //!     └──────────────────────────────── connection lost ───────────────────┘
 //! ```
 //!
-//! A topic whose last reference is given up is forgotten at once; what the server still has to be told of it is in `leaving`.
+//! A topic whose last reference is given up is forgotten at once; what the server still has to be told of it is in `leaving`. Which topics have their
+//! turn is in `plan`.
+
+mod plan;
+
+pub(crate) use plan::LOOKAHEAD;
 
 use super::event::{Epoch, Gap, GapCause, SubscriptionId};
 use super::leaving::Leaving;
@@ -18,6 +23,7 @@ use super::sequence::Tracker;
 use super::topic::{SubscribeOptions, SubscriptionInfo, SubscriptionState};
 use super::watch::{Silence, Step};
 use crate::protocol::Topic;
+use plan::Plan;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Instant;
@@ -30,6 +36,10 @@ pub(crate) struct Subscriptions {
     by_name: HashMap<String, SubscriptionId>,
     /// What is to be asked for on this connection, in order.
     asks: BTreeSet<(Reverse<u8>, SubscriptionId)>,
+    /// Which of them have their turn.
+    plan: Plan,
+    /// How many topics have their place on this connection, if the server counts them.
+    placed: usize,
     /// When what was rejected, or is to be made anew, has its turn.
     turns: BTreeSet<(Instant, SubscriptionId)>,
     /// When the silence of each watched topic is to be looked at.
@@ -55,6 +65,8 @@ pub(crate) struct Subscription {
     restores: bool,
     /// It is asked for in a message of its own.
     alone: bool,
+    /// It is one of the topics that the server counts on this connection, though it may be about to be asked for anew.
+    placed: bool,
     /// The request that asked for it last on this connection; 0 is none.
     asked: u64,
     refusals: u32,
@@ -116,12 +128,14 @@ impl Subscriptions {
 
     fn remove(&mut self, id: SubscriptionId) -> Option<Subscription> {
         let subscription = self.all.remove(&id)?;
+        self.plan.changed(subscription.placed);
         self.by_name.remove(subscription.topic.name());
         self.asks.remove(&(Reverse(subscription.options.priority), id));
         if let Some(turn) = subscription.turn {
             self.turns.remove(&(turn, id));
         }
         self.restoring -= usize::from(subscription.restores);
+        self.placed -= usize::from(subscription.placed);
         if let Some(due) = subscription.silence.deadline() {
             self.watching.remove(&(due, id));
         }
@@ -164,14 +178,15 @@ impl Subscriptions {
 
     /// All of them, those that the peer has not let go of yet at the end.
     pub(crate) fn iter(&self) -> impl Iterator<Item = SubscriptionInfo> {
-        let wanted = self.all.iter().map(|(id, s)| SubscriptionInfo {
+        let beyond = self.beyond();
+        let wanted = self.all.iter().map(move |(id, s)| SubscriptionInfo {
             id: *id,
             topic: s.topic.name().to_owned(),
             state: s.state,
             since: s.since,
             references: s.references,
             last_message: s.last_message,
-            reason: s.reason.clone(),
+            reason: beyond.why(*id).or_else(|| s.reason.clone()),
             retry_at: s.turn.filter(|_| s.state == SubscriptionState::Rejected),
         });
         wanted.chain(self.leaving.iter())
@@ -186,6 +201,7 @@ impl Subscriptions {
     /// It is to be asked for as soon as may be.
     pub(crate) fn ask(&mut self, id: SubscriptionId, alone: bool, now: Instant) {
         let Some(subscription) = self.all.get_mut(&id) else { return };
+        self.plan.changed(subscription.placed);
         subscription.alone = alone;
         subscription.set(SubscriptionState::Waiting, now);
         self.asks.insert((Reverse(subscription.options.priority), id));
@@ -194,55 +210,29 @@ impl Subscriptions {
         }
     }
 
-    /// A new connection: all are to be asked for, and `Event::Online` waits for their outcomes.
-    pub(crate) fn restore(&mut self, now: Instant) {
-        for id in self.ids() {
-            self.ask(id, false, now);
-        }
-        self.all.values_mut().for_each(|subscription| subscription.restores = true);
-        self.restoring = self.all.len();
-    }
-
-    /// For `Mutant::SkipRestore`.
-    pub(crate) fn skip_some(&mut self) {
-        for (id, subscription) in self.all.iter_mut().filter(|(id, _)| id.0 % 3 == 0) {
-            self.asks.remove(&(Reverse(subscription.options.priority), *id));
-            self.restoring -= usize::from(std::mem::take(&mut subscription.restores));
-        }
-    }
-
-    /// How many restored topics have no outcome yet.
-    pub(crate) fn restoring(&self) -> usize {
-        self.restoring
-    }
-
-    /// What is to be asked for in the next message, `max` topics at most.
-    pub(crate) fn next_asks(&self, max: usize) -> Vec<SubscriptionId> {
-        let alone = |id: &SubscriptionId| self.all.get(id).is_none_or(|subscription| subscription.alone);
-        let mut ids = self.asks.iter().map(|(_, id)| *id);
-        let Some(first) = ids.next() else { return Vec::new() };
-        if alone(&first) {
-            return vec![first];
-        }
-        let more = ids.take_while(|id| !alone(id)).take(max.saturating_sub(1));
-        std::iter::once(first).chain(more).collect()
-    }
-
-    pub(crate) fn has_asks(&self) -> bool {
-        !self.asks.is_empty()
-    }
-
     /// They were asked for, by this request.
     pub(crate) fn asked(&mut self, ids: &[SubscriptionId], request: u64, now: Instant) {
+        self.plan.changed(true);
         for &id in ids {
             let Some(subscription) = self.all.get_mut(&id) else { continue };
             self.asks.remove(&(Reverse(subscription.options.priority), id));
             subscription.asked = request;
+            self.placed += usize::from(!std::mem::replace(&mut subscription.placed, true));
             if subscription.gap.is_some() {
                 // What comes from here on is the new one's, and behind the gap.
                 subscription.live = false;
             }
             subscription.set(SubscriptionState::Pending, now);
+        }
+    }
+
+    /// They are not to be asked for any more, until they have their turn again.
+    pub(crate) fn unasked(&mut self, ids: &[SubscriptionId]) {
+        self.plan.changed(true);
+        for id in ids {
+            if let Some(subscription) = self.all.get(id) {
+                self.asks.remove(&(Reverse(subscription.options.priority), *id));
+            }
         }
     }
 
@@ -304,6 +294,10 @@ impl Subscriptions {
     pub(crate) fn refuse(&mut self, id: SubscriptionId, reason: &str, now: Instant) -> u32 {
         let Some(subscription) = self.all.get_mut(&id) else { return 0 };
         subscription.set(SubscriptionState::Rejected, now);
+        if std::mem::take(&mut subscription.placed) {
+            self.placed -= 1;
+            self.plan.changed(true);
+        }
         if let Some(due) = subscription.silence.deadline() {
             self.watching.remove(&(due, id));
         }
@@ -378,11 +372,12 @@ impl Subscriptions {
 
     /// The connection is lost; it was alive until `since`.
     pub(crate) fn lost(&mut self, epoch: Epoch, since: Instant, now: Instant) {
+        self.plan.changed(true);
         self.asks.clear();
         self.turns.clear();
         self.watching.clear();
         self.leaving = Leaving::default();
-        self.restoring = 0;
+        (self.restoring, self.placed, self.plan) = (0, 0, Plan::default());
         for subscription in self.all.values_mut() {
             if std::mem::take(&mut subscription.live) {
                 subscription.gap.get_or_insert((epoch, since, GapCause::Reconnect));
@@ -395,7 +390,7 @@ impl Subscriptions {
             subscription.confirmed = None;
             subscription.silence.stop();
             subscription.watched = false;
-            (subscription.restores, subscription.asked) = (false, 0);
+            (subscription.restores, subscription.placed, subscription.asked) = (false, false, 0);
             subscription.set(SubscriptionState::Waiting, now);
         }
     }
@@ -419,6 +414,12 @@ impl Subscriptions {
     /// Forgets these: they are not restored.
     pub(crate) fn forget(&mut self, ids: Vec<SubscriptionId>) -> Vec<(SubscriptionId, Subscription)> {
         ids.into_iter().filter_map(|id| Some((id, self.remove(id)?))).collect()
+    }
+
+    /// Those that are in force, and miss nothing that they will be told of later.
+    pub(crate) fn in_force(&self) -> Vec<(SubscriptionId, String)> {
+        let live = self.all.iter().filter(|(_, s)| s.live && s.gap.is_none());
+        live.map(|(id, s)| (*id, s.topic.name().to_owned())).collect()
     }
 
     /// These topics are in force: that ends their gaps. Those that had one make up the report. Topics whose gaps began differently get
@@ -452,6 +453,7 @@ impl Subscription {
             gap: None,
             restores: false,
             alone: false,
+            placed: false,
             asked: 0,
             refusals: 0,
             reason: None,

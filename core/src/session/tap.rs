@@ -127,7 +127,10 @@ impl Session {
                 }
                 let told = match self.announced {
                     Announced::Queued => self.events.front().map(lease::Queued::event),
-                    announced => lease::view(announced, storage(announced, &self.links), None, self.epoch),
+                    announced => {
+                        let bytes = storage(announced, &self.links);
+                        lease::view(announced, bytes, None, self.epoch, Some(&*self.config.protocol))
+                    }
                 };
                 let Some(event) = told else { return };
                 tap.tell(self.epoch, What::Observed(Observed::Event(&event)));

@@ -77,7 +77,8 @@ pub struct SubscriptionInfo {
     pub references: u32,
     /// When its last message came, on whichever connection.
     pub last_message: Option<Instant>,
-    /// Why it was rejected the last time, if it was not confirmed since.
+    /// Why it was rejected the last time, if it was not confirmed since; or, of one that is waiting, that the server allows no more topics on a
+    /// connection ([`Protocol::topics_per_connection`](crate::Protocol::topics_per_connection)).
     pub reason: Option<String>,
     /// When it is asked for again, if it was rejected.
     pub retry_at: Option<Instant>,

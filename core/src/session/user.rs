@@ -164,7 +164,7 @@ impl Session {
         now: Instant,
     ) -> Result<SendId, SendError> {
         let (true, Some(index)) = (self.direct, self.current) else {
-            return self.send_limited(message, &options, now);
+            return self.send_limited(message, None, &options, now);
         };
         let link = &mut self.links[index];
         if link.sender.queued() + message.len() > self.config.send_buffer
@@ -187,6 +187,7 @@ impl Session {
     fn send_limited(
         &mut self,
         message: Message<'_>,
+        method: Option<&str>,
         options: &SendOptions,
         now: Instant,
     ) -> Result<SendId, SendError> {
@@ -201,6 +202,7 @@ impl Session {
             kind: message.kind(),
             bytes: message.as_bytes().to_vec(),
             compress: options.compress,
+            method: method.map(Box::from),
         };
         let timeout = options.timeout.unwrap_or(self.config.queue_timeout).min(super::config::MAX_TIME);
         self.outbox.push(options.lane(), waits, Some(now + timeout));
@@ -308,8 +310,8 @@ impl Session {
 
     /// What is known of the connection, if there is one, for what is written now.
     fn context(&self, now: Instant) -> Context<'_> {
-        let params = self.current.map_or(Params::NONE, |index| &self.links[index].terms.params);
-        Context::new(self.clock.wall(now), params)
+        let wall = self.clock.wall(now);
+        self.current.map_or_else(|| Context::new(wall, Params::NONE), |index| self.links[index].context(wall))
     }
 
     /// Makes several requests in one message, such as a JSON-RPC 2.0 batch (specification section 6). Each is settled by itself, as if it had been made
@@ -431,6 +433,33 @@ impl Session {
         self.config.protocol.respond(id, result, &mut text).map_err(SendError::Unsupported)?;
         self.calm = false;
         self.send_now(Message::Text(&text), SendOptions::default(), now)
+    }
+
+    /// Sends a request that is never answered, such as a JSON-RPC notification (specification section 4.1). It is sent as a message is: over the
+    /// current connection or not at all. Where there are limits it counts as a request.
+    ///
+    /// # Errors
+    /// Those of [`send`](Self::send), and [`SendError::Unsupported`].
+    pub fn notify(
+        &mut self,
+        notification: Request<'_>,
+        options: SendOptions,
+        now: Instant,
+    ) -> Result<SendId, SendError> {
+        self.calm = false;
+        let mut text = std::mem::take(&mut self.text);
+        text.clear();
+        let written = self.config.protocol.notification(&notification, &self.context(now), &mut text);
+        let sent = written.map_err(SendError::Unsupported).and_then(|()| {
+            let message = Message::Text(&text);
+            if self.limited {
+                self.send_limited(message, Some(notification.method), &options, now)
+            } else {
+                self.send(message, options, now)
+            }
+        });
+        self.text = text;
+        sent
     }
 
     /// Stops waiting for an answer: the request is settled as cancelled. False if it is settled already.

@@ -10,7 +10,6 @@ use super::topic::SubscriptionState;
 use super::watch::Step;
 use super::{Mutant, Session};
 use crate::error::{Error, Recovery, Timeout};
-use crate::protocol::Context;
 use std::time::Instant;
 
 /// Answers of ours to heartbeats whose own answers are awaited; whatever they are, nobody is told.
@@ -165,9 +164,29 @@ impl Session {
         let topics = vec![(id, subscription.topic.name().to_owned())];
         let gap = Gap { topics, before: self.epoch, after: self.epoch, since, until: now, cause };
         self.events.push_back(Queued::Gap(gap));
-        self.resync(id, GapCause::Resync, now);
+        self.gapped.push(id);
         if self.is(Mutant::ResyncAll) {
-            self.subscriptions.ids().into_iter().for_each(|id| self.resync(id, GapCause::Resync, now));
+            self.gapped.extend(self.subscriptions.ids());
+        }
+    }
+
+    /// What the connection's numbers have a hole for may have been of any topic that is in force: all are told of it, and made anew.
+    pub(super) fn connection_gap_found(&mut self, since: Instant, cause: GapCause, now: Instant) {
+        let topics = self.subscriptions.in_force();
+        // Those that are being made anew have a gap of their own, which ends later than this one.
+        if topics.is_empty() && !self.subscriptions.is_empty() {
+            return;
+        }
+        let ids: Vec<SubscriptionId> = topics.iter().map(|(id, _)| *id).collect();
+        let gap = Gap { topics, before: self.epoch, after: self.epoch, since, until: now, cause };
+        self.events.push_back(Queued::Gap(gap));
+        self.gapped.extend(ids);
+    }
+
+    /// The messages that showed holes are told.
+    pub(super) fn resync_gapped(&mut self, now: Instant) {
+        for id in std::mem::take(&mut self.gapped) {
+            self.resync(id, GapCause::Resync, now);
         }
     }
 
@@ -177,7 +196,7 @@ impl Session {
             return;
         }
         let mut text = String::new();
-        let context = Context::new(self.clock.wall(now), &self.links[index].terms.params);
+        let context = self.links[index].context(self.clock.wall(now));
         self.config.protocol.heartbeat(self.requests.peek_id(), &context, &mut text);
         // One that still waits for the limiter is enough.
         self.outbox.beat = !text.is_empty();

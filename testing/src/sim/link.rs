@@ -88,7 +88,8 @@ impl Conn {
             rng_mut.next_u32() % 3,
             duration(rng_mut, &faults.half_open.1),
         );
-        let ways = [[Way::Up, Way::Up], [Way::Down, Way::Down], [Way::Up, Way::Down]][half_open.1 as usize];
+        let which = if faults.half_open_wholly { 2 } else { half_open.1 as usize };
+        let ways = [[Way::Up, Way::Up], [Way::Down, Way::Down], [Way::Up, Way::Down]][which];
         let stall = (
             comes(rng_mut, faults.stall.0),
             duration(rng_mut, &faults.stall.1),

@@ -25,6 +25,7 @@ pub struct Faults {
     pub(super) cut: (f64, Range<u64>),
     pub(super) lifetime: (f64, Range<Duration>),
     pub(super) half_open: (f64, Range<Duration>),
+    pub(super) half_open_wholly: bool,
     pub(super) stall: (f64, Range<Duration>, Range<Duration>),
     pub(super) slow_writer: (f64, Range<usize>, Range<Duration>),
     pub(super) refuse: f64,
@@ -109,6 +110,7 @@ impl Faults {
             cut: (0.0, 0..0),
             lifetime: (0.0, never.clone()),
             half_open: (0.0, never.clone()),
+            half_open_wholly: false,
             stall: (0.0, never.clone(), never.clone()),
             slow_writer: (0.0, 0..0, never.clone()),
             refuse: 0.0,
@@ -154,6 +156,12 @@ impl Faults {
     /// From this time after the connect on, bytes vanish in one direction or in both, and nobody is told.
     pub fn half_open(self, probability: f64, after: Range<Duration>) -> Self {
         Self { half_open: (probability, after), ..self }
+    }
+
+    /// What vanishes vanishes in both directions. In one alone it can go unnoticed for as long as bytes come the other way, which with TCP, whose
+    /// acknowledgements are lost as well, they do not for long.
+    pub fn half_open_wholly(self) -> Self {
+        Self { half_open_wholly: true, ..self }
     }
 
     /// From this time after the connect on, nothing moves for as long as `lasts`; then it goes on, with nothing lost.

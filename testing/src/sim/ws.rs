@@ -1,8 +1,10 @@
 //! The server's side of one WebSocket connection (RFC 6455), without I/O: what arrives becomes [`Heard`], what is to be said becomes
 //! bytes.
 //!
-//! It is strict with the client: whatever RFC 6455 does not allow is [`Heard::Fault`]. Extensions are not negotiated.
+//! It is strict with the client: whatever RFC 6455 does not allow is [`Heard::Fault`]. Extensions are not negotiated. A request that asks for
+//! no WebSocket is heard too ([`Heard::Request`]), and is the last on its connection.
 
+use crate::script::HttpRequest;
 use std::fmt;
 use tungstenite::handshake::derive_accept_key;
 
@@ -26,6 +28,9 @@ const MAX_MESSAGE: usize = 16 << 20;
 pub enum Heard {
     /// The opening handshake. Answer it with [`Upgrade::accept`] or a [`refusal`], and then call [`Socket::open`] if it was accepted.
     Upgrade(Upgrade),
+    /// An HTTP request without an `Upgrade` header, with its body. Answer it with an [`HttpResponse`](crate::script::HttpResponse::encode) and end the
+    /// connection: nothing follows.
+    Request(HttpRequest),
     /// A text message, whole.
     Text(String),
     /// A binary message, whole.
@@ -56,6 +61,8 @@ pub struct Upgrade {
 pub struct Socket {
     input: Vec<u8>,
     stage: Stage,
+    /// The request whose body has not come, and how long that is.
+    request: Option<(HttpRequest, usize)>,
     /// The message whose last frame has not come: its opcode and payload.
     partial: Option<(u8, Vec<u8>)>,
 }
@@ -64,6 +71,8 @@ pub struct Socket {
 enum Stage {
     #[default]
     Head,
+    /// The head of a request was read that asks for no WebSocket.
+    Body,
     /// The request was heard and has no answer yet.
     Asked,
     Open,
@@ -94,11 +103,12 @@ impl Socket {
     pub fn heard(&mut self) -> Option<Heard> {
         let heard = match self.stage {
             Stage::Head => self.head(),
+            Stage::Body => self.body(),
             Stage::Open => self.message(),
             Stage::Asked | Stage::Over => return None,
         };
         let heard = heard.unwrap_or_else(|fault| Some(Heard::Fault(fault)));
-        if matches!(heard, Some(Heard::Close(..) | Heard::Fault(_))) {
+        if matches!(heard, Some(Heard::Close(..) | Heard::Fault(_) | Heard::Request(_))) {
             self.stage = Stage::Over;
             self.input.clear();
         }
@@ -111,11 +121,24 @@ impl Socket {
             return if fits { Ok(None) } else { Err("the request has no end".to_owned()) };
         };
         let head: Vec<u8> = self.input.drain(..end + 4).collect();
+        let request = HttpRequest::parse(&head)?;
+        if request.header("Upgrade").is_none() {
+            let len = request.content_length()?;
+            (self.stage, self.request) = (Stage::Body, Some((request, len)));
+            return self.body();
+        }
         self.stage = Stage::Asked;
         if !self.input.is_empty() {
             return Err("bytes before the handshake was answered".to_owned());
         }
-        Upgrade::parse(&head).map(Heard::Upgrade).map(Some)
+        Upgrade::parse(request).map(Heard::Upgrade).map(Some)
+    }
+
+    fn body(&mut self) -> Result<Option<Heard>, String> {
+        let whole = |(_, len): &mut (HttpRequest, usize)| self.input.len() >= *len;
+        let Some((mut request, len)) = self.request.take_if(whole) else { return Ok(None) };
+        request.body = self.input.drain(..len).collect();
+        Ok(Some(Heard::Request(request)))
     }
 
     fn message(&mut self) -> Result<Option<Heard>, String> {
@@ -154,12 +177,12 @@ impl Socket {
     }
 }
 
-impl Upgrade {
+impl HttpRequest {
     fn parse(head: &[u8]) -> Result<Self, String> {
         let head = std::str::from_utf8(head).map_err(|_| "the request is not ASCII".to_owned())?;
         let mut lines = head.split("\r\n");
-        let target = match lines.next().map(|line| line.split(' ').collect::<Vec<_>>()).as_deref() {
-            Some(["GET", target, "HTTP/1.1"]) => (*target).to_owned(),
+        let (method, target) = match lines.next().map(|line| line.split(' ').collect::<Vec<_>>()).as_deref() {
+            Some([method, target, "HTTP/1.1"]) => ((*method).to_owned(), (*target).to_owned()),
             other => return Err(format!("request line {other:?}")),
         };
         let mut headers = Vec::new();
@@ -167,7 +190,26 @@ impl Upgrade {
             let (name, value) = line.split_once(':').ok_or_else(|| format!("header line {line:?}"))?;
             headers.push((name.to_owned(), value.trim().to_owned()));
         }
-        let mut upgrade = Self { target, key: String::new(), headers };
+        Ok(Self { method, target, headers, body: Vec::new() })
+    }
+
+    /// How long its body is (RFC 9112 section 6).
+    fn content_length(&self) -> Result<usize, String> {
+        if self.header("Transfer-Encoding").is_some() {
+            return Err("a body in chunks, which is not read here: send Content-Length".to_owned());
+        }
+        let Some(len) = self.header("Content-Length") else { return Ok(0) };
+        let len = len.parse().ok().filter(|len| *len <= MAX_MESSAGE);
+        len.ok_or_else(|| "a Content-Length that is none or too much".to_owned())
+    }
+}
+
+impl Upgrade {
+    fn parse(request: HttpRequest) -> Result<Self, String> {
+        if request.method != "GET" {
+            return Err(format!("a handshake by {}", request.method));
+        }
+        let mut upgrade = Self { target: request.target, key: String::new(), headers: request.headers };
         let wants = |name: &str, token: &str| {
             let value = upgrade.header(name).unwrap_or_default();
             value.split(',').any(|part| part.trim().eq_ignore_ascii_case(token))
@@ -191,8 +233,7 @@ impl Upgrade {
 
     /// The first header of this name.
     pub fn header(&self, name: &str) -> Option<&str> {
-        let found = self.headers.iter().find(|(header, _)| header.eq_ignore_ascii_case(name));
-        found.map(|(_, value)| value.as_str())
+        header(&self.headers, name)
     }
 
     /// The answer that accepts it, with more headers.
@@ -225,6 +266,11 @@ impl fmt::Debug for Upgrade {
             .field("headers", &names)
             .finish_non_exhaustive()
     }
+}
+
+pub(crate) fn header<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    let found = headers.iter().find(|(header, _)| header.eq_ignore_ascii_case(name));
+    found.map(|(_, value)| value.as_str())
 }
 
 /// An answer that refuses a handshake, after which the connection is to be ended.
@@ -276,8 +322,11 @@ pub fn pong(payload: &[u8]) -> Vec<u8> {
     frame(PONG, &payload[..payload.len().min(125)])
 }
 
-/// A close frame. Of the reason at most 100 bytes are sent.
+/// A close frame. Of the reason at most 100 bytes are sent. Code 1005 stands for one without a code (RFC 6455 section 7.1.5).
 pub fn close(code: u16, reason: &str) -> Vec<u8> {
+    if code == 1005 {
+        return frame(CLOSE, b"");
+    }
     let mut payload = code.to_be_bytes().to_vec();
     payload.extend(reason.bytes().take(100));
     frame(CLOSE, &payload)
@@ -423,6 +472,30 @@ mod tests {
     }
 
     #[test]
+    fn requests_that_ask_for_no_websocket() {
+        let request = "POST /token?a=b HTTP/1.1\r\nHost: a\r\ncontent-length: 5\r\n\r\nhello";
+        let mut socket = Socket::new();
+        for byte in request.bytes() {
+            assert_eq!(socket.heard(), None);
+            socket.receive(&[byte]);
+        }
+        let Some(Heard::Request(heard)) = socket.heard() else { panic!("no request") };
+        assert_eq!((heard.method.as_str(), heard.target.as_str()), ("POST", "/token?a=b"));
+        assert_eq!((heard.header("Content-Length"), heard.body.as_slice()), (Some("5"), b"hello".as_slice()));
+        socket.receive(request.as_bytes());
+        assert_eq!(socket.heard(), None, "nothing follows a request");
+
+        let mut socket = Socket::new();
+        socket.receive(b"GET / HTTP/1.1\r\n\r\n");
+        assert!(matches!(socket.heard(), Some(Heard::Request(request)) if request.body.is_empty()));
+        for bad in ["Content-Length: -1", "Content-Length: 99999999999", "Transfer-Encoding: chunked"] {
+            let mut socket = Socket::new();
+            socket.receive(format!("POST / HTTP/1.1\r\n{bad}\r\n\r\n").as_bytes());
+            assert!(matches!(socket.heard(), Some(Heard::Fault(_))), "{bad}");
+        }
+    }
+
+    #[test]
     fn messages_control_frames_and_fragments() {
         let mut socket = opened();
         let long = "x".repeat(70_000);
@@ -478,5 +551,6 @@ mod tests {
         assert_eq!((ping(b"a"), pong(b"b")), (b"\x89\x01a".to_vec(), b"\x8a\x01b".to_vec()));
         assert_eq!(close(1001, "bye"), b"\x88\x05\x03\xe9bye");
         assert_eq!(ping(&[0; 300]).len(), 127);
+        assert_eq!(close(1005, ""), b"\x88\x00");
     }
 }

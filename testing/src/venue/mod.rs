@@ -39,7 +39,8 @@
 //! | any other | error -32601 |
 //!
 //! Requests that are no JSON get error -32700, no JSON-RPC requests -32600, wrong parameters -32602. Requests without an
-//! `id` are carried out and not answered (JSON-RPC 2.0 section 4.1). Where authentication is required, `private/`
+//! `id` are carried out and not answered (JSON-RPC 2.0 section 4.1). A batch is answered by a batch (section 6), except for those
+//! of its requests that change subscriptions: these are answered by themselves. Where authentication is required, `private/`
 //! methods without it get error 13009 and wrong credentials 13004.
 
 mod builder;

@@ -49,23 +49,37 @@ pub(super) fn handle(venue: &JsonRpcVenue, conn: &ConnHandle, message: &Message)
         _ => return,
     };
     let arrived = unix_micros();
-    let nobody = Caller { id: Some(Value::Null), arrived };
-    let request: Value = match serde_json::from_slice(data) {
-        Ok(request) => request,
-        Err(error) => return nobody.answer(conn, Err((PARSE_ERROR, format!("Parse error: {error}")))),
+    let answer = match serde_json::from_slice(data) {
+        // Section 6: what is answered at once is answered in one message.
+        Ok(Value::Array(requests)) if !requests.is_empty() => {
+            let answers = requests.into_iter().filter_map(|request| carry_out(venue, conn, request, arrived));
+            Some(Value::Array(answers.collect())).filter(|answers| answers != &json!([]))
+        }
+        Ok(request) => carry_out(venue, conn, request, arrived),
+        Err(error) => Caller::nobody(arrived).response(Err((PARSE_ERROR, format!("Parse error: {error}")))),
     };
+    if let Some(answer) = answer {
+        conn.send_text(answer.to_string());
+    }
+}
+
+/// The answer to a request, if there is one at once.
+fn carry_out(venue: &JsonRpcVenue, conn: &ConnHandle, request: Value, arrived: u64) -> Option<Value> {
     let id = request.get("id").cloned();
     let valid_id = matches!(id, None | Some(Value::Null | Value::Number(_) | Value::String(_)));
     let method = match request["method"].as_str() {
         Some(method) if request["jsonrpc"] == "2.0" && valid_id => method.to_owned(),
-        _ => return nobody.answer(conn, Err((INVALID_REQUEST, "Invalid Request".to_owned()))),
+        _ => {
+            let invalid = (INVALID_REQUEST, "Invalid Request".to_owned());
+            return Caller::nobody(arrived).response(Err(invalid));
+        }
     };
     let params = request["params"].clone();
     venue.change(|state| state.log(conn, request));
 
     let caller = Caller { id, arrived };
     match dispatch(venue, conn, &method, &params) {
-        Action::Answer(outcome) => caller.answer(conn, outcome),
+        Action::Answer(outcome) => return caller.response(outcome),
         Action::Silence => {}
         Action::Change(change, channels) => match venue.inner.config.ack_delay {
             None => apply(venue, conn, change, channels, &caller),
@@ -75,6 +89,7 @@ pub(super) fn handle(venue: &JsonRpcVenue, conn: &ConnHandle, message: &Message)
             }
         },
     }
+    None
 }
 
 fn dispatch(venue: &JsonRpcVenue, conn: &ConnHandle, method: &str, params: &Value) -> Action {
@@ -158,8 +173,19 @@ fn channels(params: &Value) -> Result<Vec<String>, (i64, String)> {
 }
 
 impl Caller {
+    /// Who cannot be told from his message.
+    fn nobody(arrived: u64) -> Self {
+        Self { id: Some(Value::Null), arrived }
+    }
+
     fn answer(&self, conn: &ConnHandle, outcome: Outcome) {
-        let Some(id) = &self.id else { return };
+        if let Some(response) = self.response(outcome) {
+            conn.send_text(response.to_string());
+        }
+    }
+
+    fn response(&self, outcome: Outcome) -> Option<Value> {
+        let id = self.id.as_ref()?;
         let now = unix_micros();
         let mut response = json!({
             "jsonrpc": "2.0",
@@ -173,7 +199,7 @@ impl Caller {
             Ok(result) => response["result"] = result,
             Err((code, message)) => response["error"] = json!({"code": code, "message": message}),
         }
-        conn.send_text(response.to_string());
+        Some(response)
     }
 }
 

@@ -119,3 +119,12 @@ pub fn tls(server: &MockServer, identity: Option<&ClientIdentity>) -> TlsStream 
     let name = ServerName::try_from("localhost").unwrap();
     StreamOwned::new(ClientConnection::new(Arc::new(config), name).unwrap(), tcp(server.addr()))
 }
+
+/// A text whose transcript lines have lost their times.
+pub fn without_times(text: &impl ToString) -> String {
+    let line = |line: &str| match line.split_once(" s  ") {
+        Some((time, rest)) if time.trim().parse::<f64>().is_ok() => rest.to_owned(),
+        _ => line.to_owned(),
+    };
+    text.to_string().lines().map(line).collect::<Vec<_>>().join("\n")
+}

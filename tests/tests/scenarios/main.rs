@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod backpressure;
+mod breakage;
 mod connect;
 mod inline;
 mod overflow;
@@ -11,6 +12,7 @@ mod provider;
 mod random_peer;
 mod reconnect;
 mod requests;
+mod rpc;
 mod threads;
 mod tls;
 mod token_flow;

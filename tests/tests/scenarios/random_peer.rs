@@ -2,7 +2,7 @@
 
 use everwire_core::ws::deflate::DeflateConfig;
 use everwire_core::{CloseCode, Config, Event, OwnedEvent, SendError};
-use everwire_testing::{ConnHandle, Message, MockServer};
+use everwire_testing::{ConnHandle, Message, MockServer, RawFrame};
 use everwire_tests::{Runtime, SOON, Scene, config_for, next_inline, noise, timeout};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -31,38 +31,22 @@ impl Said {
     }
 
     /// Its frames (RFC 6455 section 5.4), as a server sends them: not masked.
-    fn frames(&self, message: &Message) -> Vec<u8> {
+    fn frames(&self, message: &Message) -> Vec<RawFrame> {
         let payload = message.clone().into_data();
         let mut rest = &payload[..];
-        let mut out = Vec::with_capacity(rest.len() + 100);
+        let mut out = Vec::new();
         let mut opcode = if self.text { 1 } else { 2 };
         for cut in &self.cuts {
             let (piece, after) = rest.split_at((*cut).min(rest.len()));
-            frame(opcode, piece, &mut out);
+            out.push(RawFrame::new(opcode, piece).unfinished());
             (opcode, rest) = (0, after);
             if self.ping {
-                frame(0x89, b"between", &mut out);
+                out.push(RawFrame::ping("between"));
             }
         }
-        frame(0x80 | opcode, rest, &mut out);
+        out.push(RawFrame::new(opcode, rest));
         out
     }
-}
-
-fn frame(first: u8, payload: &[u8], out: &mut Vec<u8>) {
-    out.push(first);
-    match payload.len() {
-        len @ ..126 => out.push(len as u8),
-        len @ 126..=0xffff => {
-            out.push(126);
-            out.extend_from_slice(&(len as u16).to_be_bytes());
-        }
-        len => {
-            out.push(127);
-            out.extend_from_slice(&(len as u64).to_be_bytes());
-        }
-    }
-    out.extend_from_slice(payload);
 }
 
 fn said() -> impl Strategy<Value = Said> {
@@ -104,7 +88,7 @@ fn server(case: &Case) -> MockServer {
     let handler = move |conn: &ConnHandle, message: Message| {
         let said = expected.pop_front().expect("no more comes than was said");
         assert!(message == said.message(), "what arrived is not what was said: {said:?}");
-        conn.send_raw(said.frames(&message));
+        conn.send_frames(said.frames(&message));
     };
     let builder = MockServer::builder().handler(handler);
     if case.tls { builder.tls().start() } else { builder.start() }

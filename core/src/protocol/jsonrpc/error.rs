@@ -1,7 +1,7 @@
 //! The error object of a response.
 
 use super::envelope::plain_string;
-use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -51,6 +51,25 @@ pub struct OwnedRpcError {
     pub message: String,
     /// More, as JSON text.
     pub data: Option<String>,
+}
+
+impl OwnedRpcError {
+    /// The method does not exist (specification section 5.1).
+    pub const METHOD_NOT_FOUND: i64 = -32601;
+    /// The parameters are not what the method takes.
+    pub const INVALID_PARAMS: i64 = -32602;
+    /// Whoever was asked failed.
+    pub const INTERNAL_ERROR: i64 = -32603;
+
+    /// An error with nothing more.
+    pub fn new(code: i64, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), data: None }
+    }
+
+    /// Reads what more there is. `None`: there is nothing, or it is not of this type.
+    pub fn data_as<T: DeserializeOwned>(&self) -> Option<T> {
+        serde_json::from_str(self.data.as_deref()?).ok()
+    }
 }
 
 impl fmt::Display for OwnedRpcError {
@@ -160,6 +179,16 @@ mod tests {
             assert_eq!((owned.code, &*owned.message, owned.data.as_deref()), (code, message, data), "{json}");
             assert_eq!(owned.to_string(), error.to_string());
         }
+    }
+
+    #[test]
+    fn more_may_be_read() {
+        let mut error = OwnedRpcError::new(1, "m");
+        assert_eq!(error, OwnedRpcError { code: 1, message: "m".into(), data: None });
+        assert_eq!(error.data_as::<Vec<u8>>(), None);
+        error.data = Some("[1,2]".into());
+        assert_eq!(error.data_as::<Vec<u8>>(), Some(vec![1, 2]));
+        assert_eq!(error.data_as::<String>(), None);
     }
 
     #[test]

@@ -361,6 +361,15 @@ impl Protocol for JsonRpc {
         Ok(())
     }
 
+    fn notification(
+        &self,
+        notification: &Request<'_>,
+        _: &Context<'_>,
+        out: &mut String,
+    ) -> Result<(), Unsupported> {
+        write::notification(notification, out)
+    }
+
     fn respond(
         &self,
         id: &str,
@@ -442,6 +451,15 @@ impl Protocol for JsonRpc {
             (None, None) => None,
         }
     }
+}
+
+/// Method and parameters of a notification; `None` if the text is none, or its method is written with escapes.
+pub(crate) fn notified(text: &str) -> Option<(&str, Option<&str>)> {
+    let envelope = Envelope::with_params(text)?;
+    if envelope.id.is_some() || envelope.answer().is_some() {
+        return None;
+    }
+    Some((envelope.method.flatten()?, envelope.params))
 }
 
 /// The server asks something, if it can be told from its message what.

@@ -13,9 +13,22 @@ pub(super) fn request(id: u64, request: &Request<'_>, out: &mut String) -> Resul
     Ok(())
 }
 
+/// Writes a notification: a request without an id. On an error `out` is as it was.
+pub(super) fn notification(notification: &Request<'_>, out: &mut String) -> Result<(), Unsupported> {
+    let params = notification.params.map(|params| structured(notification.method, params)).transpose()?;
+    out.push_str(r#"{"jsonrpc":"2.0","method":"#);
+    string(notification.method, out);
+    end(params, out);
+    Ok(())
+}
+
 /// Writes a request whose parameters are known to be an object or an array.
 pub(super) fn call(id: u64, method: &str, params: Option<&str>, out: &mut String) {
     open(id, method, out);
+    end(params, out);
+}
+
+fn end(params: Option<&str>, out: &mut String) {
     if let Some(params) = params {
         out.push_str(r#","params":"#);
         out.push_str(params);
@@ -135,6 +148,22 @@ mod tests {
             request(1, &Request::new("m").params(good), &mut out).unwrap();
             assert_eq!(out, format!(r#"{{"jsonrpc":"2.0","id":1,"method":"m","params":{good}}}"#));
         }
+    }
+
+    #[test]
+    fn notifications_are_requests_without_an_id() {
+        for (params, want) in [
+            (None, r#"{"jsonrpc":"2.0","method":"say \"it\""}"#),
+            (Some("[1]"), r#"{"jsonrpc":"2.0","method":"say \"it\"","params":[1]}"#),
+        ] {
+            let mut out = String::new();
+            notification(&Request { method: "say \"it\"", params }, &mut out).unwrap();
+            assert_eq!(out, want);
+        }
+        let mut out = "before".to_owned();
+        let refused = notification(&Request::new("m").params("1"), &mut out).unwrap_err();
+        assert!(refused.reason.contains("\"m\"") && refused.reason.contains("object or array"));
+        assert_eq!(out, "before");
     }
 
     #[test]

@@ -150,7 +150,7 @@ impl Life {
     /// The part of a life after which it is renewed, unless somebody says otherwise.
     pub(crate) const RENEWED_AFTER: f64 = 0.8;
     /// Nothing is renewed more often than this: a server, or a provider, may say that a life is next to nothing.
-    const SHORTEST: Duration = Duration::from_secs(1);
+    pub(crate) const SHORTEST: Duration = Duration::from_secs(1);
 
     /// What was given `now` ends in a time of `life` and is renewed `after` this part of it at the latest, up to a tenth of that sooner:
     /// many sessions that began at the same time must not all come at once.

@@ -30,7 +30,10 @@ impl Notices {
             }
             Fact::Told(Told::Lost { epoch, cause, .. }) => self.lost(*epoch, *cause),
             Fact::Look(look) => {
-                let open = matches!(look.state, State::Authenticating | State::Restoring | State::Online);
+                let open = matches!(
+                    look.state,
+                    State::Authenticating | State::Preparing | State::Restoring | State::Online
+                );
                 match self.leaves.filter(|(_, _, since)| open && common.is_late(*since)) {
                     Some(leaves) => Err(format!("a notice asked for it, and it is not done: {leaves:?}")),
                     None => Ok(()),

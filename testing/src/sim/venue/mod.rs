@@ -293,6 +293,10 @@ impl Venue {
                 self.close(conn, answer, "", Blame::Answer);
                 self.leave(conn, Action::Fin);
             }
+            Heard::Request(_) => {
+                self.saw(conn, Saw::Fault { what: "no WebSocket upgrade".to_owned() });
+                self.leave(conn, Action::Reset);
+            }
             Heard::Fault(what) => {
                 self.saw(conn, Saw::Fault { what });
                 self.leave(conn, Action::Reset);
