@@ -77,6 +77,11 @@ impl Encoder {
                 params: request.params.map(str::to_owned),
                 options: (*options).clone(),
             },
+            Input::Notify { request, options } => Body::Notify {
+                method: request.method.to_owned(),
+                params: request.params.map(str::to_owned),
+                options: (*options).clone(),
+            },
             Input::Batch { requests, options } => Body::Batch {
                 requests: requests
                     .iter()

@@ -150,6 +150,11 @@ pub enum Body {
         params: Option<String>,
         options: RequestOptions,
     },
+    Notify {
+        method: String,
+        params: Option<String>,
+        options: SendOptions,
+    },
     Batch {
         requests: Vec<(String, Option<String>)>,
         options: RequestOptions,

@@ -143,7 +143,9 @@ impl Redaction {
             }
             Body::Send { payload, .. } => self.payload(payload),
             Body::Frame(frame) => self.payload(&mut frame.payload),
-            Body::Request { params, .. } => params.iter_mut().for_each(|text| self.redact(text)),
+            Body::Request { params, .. } | Body::Notify { params, .. } => {
+                params.iter_mut().for_each(|text| self.redact(text))
+            }
             Body::Batch { requests, .. } => {
                 requests
                     .iter_mut()

@@ -374,6 +374,10 @@ impl<'a> Run<'a> {
                 let request = Request { method, params: params.as_deref() };
                 let _told = self.player.session().request(request, options.clone(), now);
             }
+            Body::Notify { method, params, options } => {
+                let request = Request { method, params: params.as_deref() };
+                let _told = self.player.session().notify(request, options.clone(), now);
+            }
             Body::Batch { requests, options } => {
                 let requests: Vec<Request<'_>> = requests
                     .iter()

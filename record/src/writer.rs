@@ -193,7 +193,9 @@ fn size(line: &Line) -> usize {
         Body::Send { payload, .. }
         | Body::HandshakeRequest { payload, .. }
         | Body::HandshakeResponse { payload, .. } => payload.as_str().len(),
-        Body::Request { method, params, .. } => method.len() + params.as_ref().map_or(0, String::len),
+        Body::Request { method, params, .. } | Body::Notify { method, params, .. } => {
+            method.len() + params.as_ref().map_or(0, String::len)
+        }
         Body::Batch { requests, .. } => requests
             .iter()
             .map(|(method, params)| 48 + method.len() + params.as_ref().map_or(0, String::len))

@@ -259,7 +259,8 @@ fn what_does_not_fit_is_dropped_and_counted_where_it_is_missing() {
     let status = recorder.finish();
     assert_eq!(status.dropped, dropped, "there is room again");
     let lines: Vec<Body> = Reader::open(&path).unwrap().map(|line| line.unwrap().what).collect();
-    let hole = lines.iter().position(|line| *line == Body::Dropped { count: dropped }).unwrap();
+    // What the writer had taken before it was held up made room for a few.
+    let hole = lines.iter().rposition(|line| matches!(line, Body::Dropped { .. })).unwrap();
     assert!(matches!(lines[hole + 1], Body::Subscribe { .. }));
     assert_eq!(lines[hole + 2], Body::End);
     assert_eq!(Metadata::of(&path).unwrap().dropped, dropped);

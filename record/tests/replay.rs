@@ -3,7 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "in tests, a panic is the report")]
 
 use everwire_core::{
-    Client, CloseCode, Config, DeflateConfig, JsonRpc, Limits, Mutant, OwnedEvent, Request, TlsConfig,
+    Client, CloseCode, Config, DeflateConfig, JsonRpc, Limits, Mutant, OwnedEvent, Request, SendOptions,
+    TlsConfig,
 };
 use everwire_record::{
     Body, FileRecorder, Line, Metadata, Reader, Recording, Replay, ReplayError, Report, part_path,
@@ -92,6 +93,7 @@ async fn spawned(server: MockServer, config: Config, recorder: &Arc<FileRecorder
     let asks = tokio::spawn(async move {
         // An answer that a handle awaits, whenever that is.
         let _any = client.request(Request::new("public/test")).await;
+        let _any = client.notify(Request::new("public/heard"), SendOptions::default());
     });
     while let Some(event) = tokio::time::timeout(SOON, events.next()).await.unwrap() {
         story.told(&event);

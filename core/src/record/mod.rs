@@ -112,6 +112,10 @@ pub enum Input<'a> {
         request: Request<'a>,
         options: &'a RequestOptions,
     },
+    Notify {
+        request: Request<'a>,
+        options: &'a SendOptions,
+    },
     Batch {
         requests: &'a [Request<'a>],
         options: &'a RequestOptions,

@@ -446,6 +446,20 @@ impl Session {
         options: SendOptions,
         now: Instant,
     ) -> Result<SendId, SendError> {
+        if self.tap.is_some() {
+            self.tap(Input::Notify { request: notification, options: &options }, now);
+        }
+        let result = self.notify_now(notification, options, now);
+        self.tap_refused(&result);
+        result
+    }
+
+    fn notify_now(
+        &mut self,
+        notification: Request<'_>,
+        options: SendOptions,
+        now: Instant,
+    ) -> Result<SendId, SendError> {
         self.calm = false;
         let mut text = std::mem::take(&mut self.text);
         text.clear();
@@ -455,7 +469,7 @@ impl Session {
             if self.limited {
                 self.send_limited(message, Some(notification.method), &options, now)
             } else {
-                self.send(message, options, now)
+                self.send_now(message, options, now)
             }
         });
         self.text = text;
