@@ -42,7 +42,8 @@ struct Life {
 impl Life {
     fn new(recorder: Arc<FileRecorder>) -> Self {
         let now = Instant::now();
-        let clock = Clock { instant: now, system: SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600) };
+        let clock =
+            Clock { instant: now, system: SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600) };
         let config = Config::new("ws://192.0.2.1/feed?token=hunter2").unwrap().recorder(recorder);
         Self { session: Session::new(config, clock, [7; 32]).unwrap(), now }
     }
@@ -92,8 +93,17 @@ fn a_record_has_a_header_lines_and_an_end() {
     assert_eq!(
         kinds,
         [
-            "header", "subscribe", "subscribe", "subscribe", "timer", "state", "output", "connected",
-            "handshake_request", "abort", "end"
+            "header",
+            "subscribe",
+            "subscribe",
+            "subscribe",
+            "timer",
+            "state",
+            "output",
+            "connected",
+            "handshake_request",
+            "abort",
+            "end"
         ]
     );
     let header = &values[0];
@@ -102,7 +112,10 @@ fn a_record_has_a_header_lines_and_an_end() {
     assert_eq!(header["ts"], "2026-01-01T00:00:00.000000Z");
     assert_eq!(header["digest"].as_str().unwrap().len(), 16);
     assert_eq!(header["config"]["url"], "ws://192.0.2.1/feed?***");
-    assert_eq!((values[2]["ns"].as_u64(), &values[2]["ts"]), (Some(2_000_000), &Value::from("2026-01-01T00:00:00.002000Z")));
+    assert_eq!(
+        (values[2]["ns"].as_u64(), &values[2]["ts"]),
+        (Some(2_000_000), &Value::from("2026-01-01T00:00:00.002000Z"))
+    );
     assert_eq!(values[6]["addr"], "192.0.2.1:80");
     // The key is not secret once it is said; what is in the query is.
     let request = values[8]["data"].as_str().unwrap();
@@ -309,8 +322,12 @@ fn the_form_of_zen_websocket_is_read() {
 fn compressed_records_are_read_whole_and_cut() {
     let dir = Dir::new("zstd");
     let path = dir.file("feed.jsonl.zst");
-    let recorder =
-        Recording::new().zstd(3).flush_after(Duration::from_millis(1)).rotate_size(100_000).create(&path).unwrap();
+    let recorder = Recording::new()
+        .zstd(3)
+        .flush_after(Duration::from_millis(1))
+        .rotate_size(100_000)
+        .create(&path)
+        .unwrap();
     let mut life = Life::new(recorder.clone());
     life.subscribe(1000, 100);
     let start = Instant::now();

@@ -51,7 +51,9 @@ fn base(url: &str) -> Config {
 
 /// A venue that ticks, and a server that cuts the connection once.
 fn venue() -> MockServer {
-    MockServer::builder().venue(&JsonRpcVenue::builder().tick_every(Duration::from_millis(20)).build()).start()
+    MockServer::builder()
+        .venue(&JsonRpcVenue::builder().tick_every(Duration::from_millis(20)).build())
+        .start()
 }
 
 /// What happens next, given what was told.
@@ -173,12 +175,15 @@ async fn certificates_that_are_not_trusted_are_refused_again() {
     let other = MockServer::builder().tls().start();
     let config = base(&server.url()).tls(TlsConfig::with_ca_pem(other.ca_pem().as_bytes()).unwrap());
     let recorder = Recording::new().create(&temp.0).unwrap();
-    let (_client, mut events) =
-        everwire_tokio::connect(config.clone().recorder(recorder.clone())).unwrap();
+    let (_client, mut events) = everwire_tokio::connect(config.clone().recorder(recorder.clone())).unwrap();
     while tokio::time::timeout(SOON, events.next()).await.unwrap().is_some() {}
     recorder.finish();
     let lines = lines(&temp.0);
-    assert!(lines.iter().any(|line| matches!(&line.what, Body::Fault { text, .. } if text.contains("certificate"))));
+    assert!(
+        lines
+            .iter()
+            .any(|line| matches!(&line.what, Body::Fault { text, .. } if text.contains("certificate")))
+    );
     assert!(replayed(&temp.0, config).complete);
 }
 
@@ -319,7 +324,8 @@ async fn a_record_that_is_cut_or_has_a_hole_is_replayed_so_far() {
     let without: Vec<&str> =
         whole.lines().enumerate().filter(|(index, _)| *index != at).map(|(_, line)| line).collect();
     fs::write(&temp.0, without.join("\n")).unwrap();
-    let Err(ReplayError::Difference(difference)) = Replay::open(&temp.0).unwrap().check(config.clone()) else {
+    let Err(ReplayError::Difference(difference)) = Replay::open(&temp.0).unwrap().check(config.clone())
+    else {
         panic!("a frame is missing")
     };
     assert_eq!(difference.line, at as u64 + 1, "{difference}");
@@ -348,9 +354,10 @@ fn a_recorded_loss_is_told_with_its_gap() -> Result<(), ReplayError> {
 
 #[test]
 fn a_session_with_a_bug_does_not_do_the_same() {
-    for (mutant, recorded, replayed) in
-        [(Mutant::HideGap, r#""is":"gap""#, r#""is":"message""#), (Mutant::SkipRestore, "subscribe", "subscribe")]
-    {
+    for (mutant, recorded, replayed) in [
+        (Mutant::HideGap, r#""is":"gap""#, r#""is":"message""#),
+        (Mutant::SkipRestore, "subscribe", "subscribe"),
+    ] {
         let error = Replay::open(RECORD).unwrap().check(config().mutant(Some(mutant))).unwrap_err();
         let ReplayError::Difference(difference) = &error else { panic!("{error}") };
         let text = error.to_string();

@@ -19,7 +19,8 @@ fn seeds(seeds: std::ops::Range<u64>) {
         for line in &mut record {
             Redaction::new().apply(line);
             let text = serde_json::to_string(line).expect("a line is JSON");
-            *line = serde_json::from_str(&text).unwrap_or_else(|error| panic!("seed {seed}: {error}: {text}"));
+            *line =
+                serde_json::from_str(&text).unwrap_or_else(|error| panic!("seed {seed}: {error}: {text}"));
         }
         let replay = Replay::of(record).expect("it has a header");
         // Made anew, as sessions share their cool-downs.

@@ -32,9 +32,7 @@ use crate::Secret;
 use everwire_core::protocol::{
     Ack, Context, Fault, Inbound, Protocol, Request, RpcError, Topic, Traffic, Unsupported,
 };
-use everwire_core::{
-    Config, ConfigError, Limit, Limits, Policy, Recovery, Sequence, SequenceRule, Tracker,
-};
+use everwire_core::{Config, ConfigError, Limit, Limits, Policy, Recovery, Sequence, SequenceRule, Tracker};
 use serde_json::{Value, json};
 use std::borrow::Cow;
 use std::fmt;
@@ -228,7 +226,8 @@ impl Bybit {
     /// Writes a message about topics.
     fn args(&self, id: u64, op: &str, topics: &[&Topic], out: &mut String) -> Result<Ack, Unsupported> {
         if self.is_trade() {
-            let reason = "the endpoint of orders has no topics: subscribe on a session of Bybit::private or public";
+            let reason =
+                "the endpoint of orders has no topics: subscribe on a session of Bybit::private or public";
             return Err(Unsupported { reason: reason.to_owned() });
         }
         let names: Vec<&str> = topics.iter().map(|topic| topic.name()).collect();
@@ -257,10 +256,10 @@ impl Protocol for Bybit {
     fn classify<'m>(&self, text: &'m str) -> Inbound<'m> {
         let Some(is) = Envelope::read(text) else { return Inbound::other() };
         if let Some(topic) = is.topic {
-            let sequence = is.update.filter(|_| topic.starts_with("orderbook.")).map(|update| Sequence {
-                snapshot: is.kind == Some("snapshot"),
-                ..Sequence::new(update)
-            });
+            let sequence = is
+                .update
+                .filter(|_| topic.starts_with("orderbook."))
+                .map(|update| Sequence { snapshot: is.kind == Some("snapshot"), ..Sequence::new(update) });
             return Inbound::Message {
                 topic: Some(topic.into()),
                 sequence,
@@ -272,7 +271,9 @@ impl Protocol for Bybit {
             Some(id) if pong => Inbound::Response { id, result: Ok(text) },
             None if pong => Inbound::HeartbeatAnswer,
             Some(id) if self.is_trade() && is.op != Some("auth") => order_answer(text, id, &is),
-            _ if is.op.is_some() || is.kind == Some("COMMAND_RESP") || is.success.is_some() => self.answer(text, &is),
+            _ if is.op.is_some() || is.kind == Some("COMMAND_RESP") || is.success.is_some() => {
+                self.answer(text, &is)
+            }
             _ => Inbound::other(),
         }
     }
@@ -301,7 +302,8 @@ impl Protocol for Bybit {
         context: &Context<'_>,
         out: &mut String,
     ) -> Result<(), Unsupported> {
-        let refuse = |what: &str| Err(Unsupported { reason: format!("request {:?}: {what}", request.method) });
+        let refuse =
+            |what: &str| Err(Unsupported { reason: format!("request {:?}: {what}", request.method) });
         if !self.is_trade() {
             return refuse("only the endpoint of orders takes requests: make a session of Bybit::trade");
         }
@@ -310,13 +312,13 @@ impl Protocol for Bybit {
             Ok(object @ Value::Object(_)) => json!([object]),
             _ => return refuse("params must be a JSON object, or a list of such"),
         };
-        let now = millis(context.wall.duration_since(UNIX_EPOCH).unwrap_or_default());
-        let mut header = json!({"X-BAPI-TIMESTAMP": now.to_string()});
+        let now = context.wall.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let mut header = json!({"X-BAPI-TIMESTAMP": millis(now).to_string()});
         if let Some(window) = self.recv_window {
             header["X-BAPI-RECV-WINDOW"] = millis(window).to_string().into();
         }
-        // The venue takes no id twice, from whatever session of the account: ours begin with 1 on each.
-        let id = format!("{now:x}-{id}");
+        // The venue takes no id twice, from whatever session of the account: ours begin with 1 on each. No more than 36 characters.
+        let id = format!("{:x}-{id:x}", now.as_nanos());
         out.push_str(&json!({"reqId": id, "header": header, "op": request.method, "args": args}).to_string());
         Ok(())
     }
@@ -359,7 +361,9 @@ impl Protocol for Bybit {
 
     fn confirms(&self, result: &str, topic: &Topic) -> bool {
         let data = Envelope::with_data(result).and_then(|is| is.data);
-        let lists = data.filter(|data| data.contains("Topics")).and_then(|data| serde_json::from_str::<Lists<'_>>(data).ok());
+        let lists = data
+            .filter(|data| data.contains("Topics"))
+            .and_then(|data| serde_json::from_str::<Lists<'_>>(data).ok());
         lists.is_none_or(|lists| lists.success_topics.iter().any(|name| name == topic.name()))
     }
 
@@ -399,7 +403,8 @@ impl Protocol for Bybit {
 
     fn tracker(&self, topic: &Topic) -> Option<Box<dyn Tracker>> {
         let name = topic.name();
-        let watched = self.watches_books && name.starts_with("orderbook.") && !name.starts_with("orderbook.1.");
+        let watched =
+            self.watches_books && name.starts_with("orderbook.") && !name.starts_with("orderbook.1.");
         watched.then(|| SequenceRule::PlusOne.tracker())
     }
 }
@@ -415,9 +420,12 @@ fn order_answer<'m>(text: &'m str, id: u64, is: &Envelope<'m>) -> Inbound<'m> {
     Inbound::Response { id, result }
 }
 
-/// An id of ours, which the venue has as a text.
+/// An id of ours, which the venue has as a text: of an order it is behind the time at which that was made.
 fn number(id: &str) -> Option<u64> {
-    id.rsplit('-').next()?.parse().ok()
+    match id.split_once('-') {
+        Some((_, hex)) => u64::from_str_radix(hex, 16).ok(),
+        None => id.parse().ok(),
+    }
 }
 
 fn millis(time: Duration) -> u64 {

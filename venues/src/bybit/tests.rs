@@ -26,14 +26,17 @@ fn data_of_topics() {
     let topic = Some("orderbook.50.BTCUSDT".into());
     let sequence = Some(Sequence::new(18_521_288).snapshot());
     assert_eq!(linear().classify(snapshot), Inbound::Message { topic, sequence, sent });
-    let delta = r#"{"topic":"orderbook.50.BTCUSDT","type":"delta","ts":1,"data":{"u":177400507,"seq":66544703342}}"#;
+    let delta =
+        r#"{"topic":"orderbook.50.BTCUSDT","type":"delta","ts":1,"data":{"u":177400507,"seq":66544703342}}"#;
     let Inbound::Message { sequence, .. } = linear().classify(delta) else { panic!("data") };
     assert_eq!(sequence, Some(Sequence::new(177_400_507)));
     let trade = r#"{"topic":"publicTrade.BTCUSDT","type":"snapshot","ts":1672304486868,"data":[{"T":1672304486865,"s":"BTCUSDT","u":1,"seq":1783284617}]}"#;
     let Inbound::Message { topic, sequence, .. } = linear().classify(trade) else { panic!("data") };
     assert_eq!((topic, sequence), (Some("publicTrade.BTCUSDT".into()), None));
     let order = r#"{"id":"5923240c6880ab-c59f","topic":"order","creationTime":1672364262474,"data":[{"symbol":"ETH-30DEC22-1400-C"}]}"#;
-    let Inbound::Message { topic, sent, .. } = Bybit::private("k", "s").classify(order) else { panic!("data") };
+    let Inbound::Message { topic, sent, .. } = Bybit::private("k", "s").classify(order) else {
+        panic!("data")
+    };
     assert_eq!((topic, sent), (Some("order".into()), Some(Duration::from_millis(1_672_364_262_474))));
 }
 
@@ -46,7 +49,8 @@ fn pongs_of_every_shape() {
     assert_eq!(linear().classify(linear_pong), Inbound::Response { id: 17, result: Ok(linear_pong) });
     let option = r#"{"args":["1672916271846"],"op":"pong"}"#;
     assert_eq!(Bybit::public(Category::Option).classify(option), Inbound::HeartbeatAnswer);
-    let of_private = r#"{"req_id":"test","op":"pong","args":["1675418560633"],"conn_id":"cfcb4ocsvfriu23r3er0-1b"}"#;
+    let of_private =
+        r#"{"req_id":"test","op":"pong","args":["1675418560633"],"conn_id":"cfcb4ocsvfriu23r3er0-1b"}"#;
     assert_eq!(private.classify(of_private), Inbound::HeartbeatAnswer);
     let trade = r#"{"retCode":0,"retMsg":"OK","op":"pong","data":["1711002002529"],"connId":"cnt5leec0hvan15eukcg-2v"}"#;
     assert_eq!(Bybit::trade("k", "s").classify(trade), Inbound::HeartbeatAnswer);
@@ -58,7 +62,8 @@ fn pongs_of_every_shape() {
 
 #[test]
 fn answers_belong_to_their_request() {
-    let good = r#"{"success":true,"ret_msg":"subscribe","conn_id":"2324d924","req_id":"10001","op":"subscribe"}"#;
+    let good =
+        r#"{"success":true,"ret_msg":"subscribe","conn_id":"2324d924","req_id":"10001","op":"subscribe"}"#;
     assert_eq!(linear().classify(good), Inbound::Response { id: 10_001, result: Ok(good) });
     assert!(linear().confirms(good, &orderbook(50, "X")));
     let bad = r#"{"success":false,"ret_msg":"Invalid symbol :[tickers.X]","conn_id":"1","req_id":"5","op":"subscribe"}"#;
@@ -91,7 +96,10 @@ fn authentication() {
         written(|context, out| _ = trade.authenticate(7, context, out).unwrap()),
         json!({"reqId": "7", "op": "auth", "args": args})
     );
-    assert_eq!(written(|context, out| assert_eq!(linear().authenticate(7, context, out), Ok(Ack::None))), Value::Null);
+    assert_eq!(
+        written(|context, out| assert_eq!(linear().authenticate(7, context, out), Ok(Ack::None))),
+        Value::Null
+    );
     let signed = private.clone().signed_by(|text| Ok(text.to_uppercase()));
     let auth = written(|context, out| _ = signed.authenticate(7, context, out).unwrap());
     assert_eq!(auth["args"][2], "GET/REALTIME1711001605207");
@@ -117,34 +125,41 @@ fn authentication() {
 #[test]
 fn orders_are_asked_for_and_answered() {
     let trade = Bybit::trade("k", "s").recv_window(Duration::from_secs(8));
-    let order = serde_json::to_string(&NewOrder::limit(Category::Linear, "ETHUSDT", "Buy", "0.2", "2800").post_only()).unwrap();
+    let order = serde_json::to_string(
+        &NewOrder::limit(Category::Linear, "ETHUSDT", "Buy", "0.2", "2800").post_only(),
+    )
+    .unwrap();
     let request = Request::new("order.create").params(&order);
-    let asked = written(|context, out| trade.request(5, &request, context, out).unwrap());
+    let asked = written(|context, out| trade.request(15, &request, context, out).unwrap());
     assert_eq!(
         asked,
-        json!({"reqId": "18e5fa46d47-5", "header": {"X-BAPI-TIMESTAMP": "1711001595207", "X-BAPI-RECV-WINDOW": "8000"},
+        json!({"reqId": "17beb2e2b4709fc0-f", "header": {"X-BAPI-TIMESTAMP": "1711001595207", "X-BAPI-RECV-WINDOW": "8000"},
             "op": "order.create", "args": [{"symbol": "ETHUSDT", "side": "Buy", "orderType": "Limit", "qty": "0.2",
             "price": "2800", "category": "linear", "timeInForce": "PostOnly"}]})
     );
     assert!(asked["reqId"].as_str().unwrap().len() <= 36);
-    let amend = Amend { order: OrderRef::by_link_id(Category::Spot, "X", "mine"), qty: Some("2"), price: None };
+    let amend =
+        Amend { order: OrderRef::by_link_id(Category::Spot, "X", "mine"), qty: Some("2"), price: None };
     let amend = serde_json::to_value(amend).unwrap();
     assert_eq!(amend, json!({"category": "spot", "symbol": "X", "orderLinkId": "mine", "qty": "2"}));
 
-    let good = r#"{"reqId":"18e5fa46d47-5","retCode":0,"retMsg":"OK","op":"order.create","data":{"orderId":"a4c1718e","orderLinkId":""},"retExtInfo":{},"header":{"X-Bapi-Limit":"10"},"connId":"c"}"#;
+    let good = r#"{"reqId":"17beb2e2b4709fc0-f","retCode":0,"retMsg":"OK","op":"order.create","data":{"orderId":"a4c1718e","orderLinkId":""},"retExtInfo":{},"header":{"X-Bapi-Limit":"10"},"connId":"c"}"#;
     let data = r#"{"orderId":"a4c1718e","orderLinkId":""}"#;
-    assert_eq!(trade.classify(good), Inbound::Response { id: 5, result: Ok(data) });
+    assert_eq!(trade.classify(good), Inbound::Response { id: 15, result: Ok(data) });
     let batch = good.replace("order.create", "order.create-batch");
-    assert_eq!(trade.classify(&batch), Inbound::Response { id: 5, result: Ok(&batch) });
-    let bad = r#"{"reqId":"18e5fa46d47-5","retCode":10001,"retMsg":"bad","op":"order.create","data":{},"connId":"c"}"#;
-    assert_eq!(trade.classify(bad), Inbound::Response { id: 5, result: Err(bad) });
+    assert_eq!(trade.classify(&batch), Inbound::Response { id: 15, result: Ok(&batch) });
+    let bad = r#"{"reqId":"17beb2e2b4709fc0-f","retCode":10001,"retMsg":"bad","op":"order.create","data":{},"connId":"c"}"#;
+    assert_eq!(trade.classify(bad), Inbound::Response { id: 15, result: Err(bad) });
     let error = BybitError::from(trade.error(bad).into_owned());
     assert!(error.to_string().starts_with("bad (code 10001): a parameter"), "{error}");
 
     let none = Params::default();
     let context = Context::new(wall(), &none);
-    for (bybit, params, why) in [(&trade, "1", "object"), (&trade, "{", "object"), (&linear(), "{}", "Bybit::trade")] {
-        let refused = bybit.request(1, &Request::new("m").params(params), &context, &mut String::new()).unwrap_err();
+    for (bybit, params, why) in
+        [(&trade, "1", "object"), (&trade, "{", "object"), (&linear(), "{}", "Bybit::trade")]
+    {
+        let refused =
+            bybit.request(1, &Request::new("m").params(params), &context, &mut String::new()).unwrap_err();
         assert!(refused.reason.contains(why), "{refused}");
     }
     let refused = trade.subscribe(1, &[&wallet()], &context, &mut String::new()).unwrap_err();
@@ -173,11 +188,23 @@ fn topics_and_what_may_go_together() {
     assert_eq!(
         names,
         [
-            "orderbook.50.BTCUSDT", "publicTrade.BTCUSDT", "tickers.BTCUSDT", "kline.5.BTCUSDT", "allLiquidation.BTCUSDT",
-            "order", "order.spot", "execution", "position.linear", "wallet",
+            "orderbook.50.BTCUSDT",
+            "publicTrade.BTCUSDT",
+            "tickers.BTCUSDT",
+            "kline.5.BTCUSDT",
+            "allLiquidation.BTCUSDT",
+            "order",
+            "order.spot",
+            "execution",
+            "position.linear",
+            "wallet",
         ]
     );
-    assert!(!private.shares(&all[5], &all[6]) && private.shares(&all[5], &all[9]) && private.shares(&all[6], &all[8]));
+    assert!(
+        !private.shares(&all[5], &all[6])
+            && private.shares(&all[5], &all[9])
+            && private.shares(&all[6], &all[8])
+    );
     assert!(linear().shares(&all[0], &all[1]));
     let asked = written(|context, out| {
         assert_eq!(linear().subscribe(3, &[&all[0], &all[1]], context, out), Ok(Ack::Response));
@@ -185,7 +212,10 @@ fn topics_and_what_may_go_together() {
     assert_eq!(asked, json!({"req_id": "3", "op": "subscribe", "args": [names[0], names[1]]}));
     let spot = Bybit::public(Category::Spot);
     assert_eq!((Protocol::topics_per_message(&spot), Protocol::topics_per_message(&linear())), (10, 100));
-    assert_eq!((Protocol::topics_per_connection(&spot), Protocol::topics_per_connection(&private)), (Some(500), None));
+    assert_eq!(
+        (Protocol::topics_per_connection(&spot), Protocol::topics_per_connection(&private)),
+        (Some(500), None)
+    );
     let least = linear().topics_per_message(0).topics_per_connection(0);
     assert_eq!((Protocol::topics_per_message(&least), Protocol::topics_per_connection(&least)), (1, Some(1)));
 }
@@ -248,7 +278,11 @@ fn texts_that_are_broken_in_any_way() {
                 topics += 1;
                 let read = read.unwrap();
                 assert_eq!(read["topic"], topic.to_string(), "{text}");
-                assert_eq!(read["ts"].as_u64(), sent.map(|sent| u64::try_from(sent.as_millis()).unwrap()), "{text}");
+                assert_eq!(
+                    read["ts"].as_u64(),
+                    sent.map(|sent| u64::try_from(sent.as_millis()).unwrap()),
+                    "{text}"
+                );
                 if let Some(sequence) = sequence {
                     assert_eq!(read["data"]["u"].as_u64(), Some(sequence.last), "{text}");
                     assert_eq!(read["type"] == "snapshot", sequence.snapshot, "{text}");

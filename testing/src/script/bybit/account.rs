@@ -50,7 +50,10 @@ impl Account {
     }
 
     pub(super) fn order_state(&self, id: &str) -> &str {
-        self.orders.iter().find(|order| order["orderId"] == id).map_or("", |order| kit::at(order, "orderStatus"))
+        self.orders
+            .iter()
+            .find(|order| order["orderId"] == id)
+            .map_or("", |order| kit::at(order, "orderStatus"))
     }
 
     pub(super) fn changes(&mut self) -> Vec<Value> {
@@ -59,7 +62,9 @@ impl Account {
 
     /// Whether the arguments of `auth` prove who it is, at this time of day in milliseconds.
     pub(super) fn judge(&self, args: &Value, wall: u64) -> Result<(), (i64, &'static str)> {
-        let (Some(key), Some(expires), Some(signature)) = (args[0].as_str(), args[1].as_u64(), args[2].as_str()) else {
+        let (Some(key), Some(expires), Some(signature)) =
+            (args[0].as_str(), args[1].as_u64(), args[2].as_str())
+        else {
             return Err((10001, "Params Error"));
         };
         if key != self.key {
@@ -68,7 +73,9 @@ impl Account {
         if expires <= wall {
             return Err((10001, "Params Error: expired"));
         }
-        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(self.secret.as_bytes()) else { return Err((10004, "error sign")) };
+        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(self.secret.as_bytes()) else {
+            return Err((10004, "error sign"));
+        };
         mac.update(format!("GET/realtime{expires}").as_bytes());
         let hex: String = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
         if hex == signature { Ok(()) } else { Err((10004, "error sign")) }
@@ -98,7 +105,10 @@ impl Account {
             return Err(Refused { punished: true, ..refused(10001, "X-BAPI-TIMESTAMP is missing") });
         };
         if at.saturating_add(window) < wall || at >= wall + 1000 {
-            return Err(Refused { timing: true, ..refused(10002, "The request time exceeds the time window range.") });
+            return Err(Refused {
+                timing: true,
+                ..refused(10002, "The request time exceeds the time window range.")
+            });
         }
         if self.rate.exceeds(1, now) {
             return Err(Refused { timing: true, ..refused(10429, "System level frequency protection") });
@@ -160,11 +170,19 @@ impl Account {
         Ok(json!({"orderId": id, "orderLinkId": link}))
     }
 
-    fn change(&mut self, asked: &Value, wall: u64, change: impl Fn(&mut Value, &Value)) -> Result<Value, Refused> {
+    fn change(
+        &mut self,
+        asked: &Value,
+        wall: u64,
+        change: impl Fn(&mut Value, &Value),
+    ) -> Result<Value, Refused> {
         let names = |known: &&mut Value| {
-            ["orderId", "orderLinkId"].iter().any(|name| asked[name].is_string() && asked[name] == known[name])
+            ["orderId", "orderLinkId"]
+                .iter()
+                .any(|name| asked[name].is_string() && asked[name] == known[name])
         };
-        let known = self.orders.iter_mut().find(names).ok_or_else(|| refused(110_001, "Order does not exist"))?;
+        let known =
+            self.orders.iter_mut().find(names).ok_or_else(|| refused(110_001, "Order does not exist"))?;
         match kit::at(known, "orderStatus") {
             "New" => {}
             "Cancelled" => return Err(refused(110_010, "The order has been cancelled")),

@@ -118,8 +118,11 @@ impl Bybit {
 
     /// The service behind the books is restarted: updates are counted from 1 again, after a new snapshot.
     pub fn restart(&mut self, now: Duration, out: &mut Replies) {
-        let books: Vec<(u64, String)> =
-            self.conns.iter().flat_map(|(conn, open)| open.updates.keys().map(|name| (*conn, name.clone()))).collect();
+        let books: Vec<(u64, String)> = self
+            .conns
+            .iter()
+            .flat_map(|(conn, open)| open.updates.keys().map(|name| (*conn, name.clone())))
+            .collect();
         for (conn, name) in books {
             self.snapshot(conn, &name, 1, now, out);
         }
@@ -211,7 +214,10 @@ impl Bybit {
         let conn_id = format!("conn-{conn}");
         let (code, message) = judged.err().unwrap_or((0, "OK"));
         if at == At::Trade {
-            return out.json(conn, &json!({"reqId": id, "retCode": code, "retMsg": message, "op": "auth", "connId": conn_id}));
+            return out.json(
+                conn,
+                &json!({"reqId": id, "retCode": code, "retMsg": message, "op": "auth", "connId": conn_id}),
+            );
         }
         let message = if code == 0 { "" } else { message };
         out.json(conn, &json!({"success": code == 0, "ret_msg": message, "op": "auth", "conn_id": conn_id}));
@@ -233,7 +239,11 @@ impl Bybit {
             Some("error:args size >2000")
         } else if at != At::Private && characters + length > 21_000 {
             Some("error:args length >21000")
-        } else if at == At::Private && whole > 0 && whole < topics.len() && topics.iter().any(|topic| is_categorised(topic)) {
+        } else if at == At::Private
+            && whole > 0
+            && whole < topics.len()
+            && topics.iter().any(|topic| is_categorised(topic))
+        {
             Some("error:all-in-one and categorised topics in one request")
         } else {
             None
@@ -246,7 +256,11 @@ impl Bybit {
             topics.into_iter().partition(|topic| is_topic(at, topic) && !self.channels.has(conn, topic));
         if let Some(first) = bad.first().filter(|_| at != At::Option) {
             let known = self.channels.has(conn, first);
-            let why = if known { format!("error:already subscribed,topic:{first}") } else { format!("Invalid symbol :[{first}]") };
+            let why = if known {
+                format!("error:already subscribed,topic:{first}")
+            } else {
+                format!("Invalid symbol :[{first}]")
+            };
             return self.ack(conn, at, "subscribe", id, Err(&why), out);
         }
         for topic in &good {
@@ -270,13 +284,22 @@ impl Bybit {
         }
     }
 
-    fn ack(&self, conn: u64, at: At, op: &str, id: &Value, result: Result<&[String], &str>, out: &mut Replies) {
+    fn ack(
+        &self,
+        conn: u64,
+        at: At,
+        op: &str,
+        id: &Value,
+        result: Result<&[String], &str>,
+        out: &mut Replies,
+    ) {
         let says = match result {
             Ok(_) if at == At::Spot => op,
             Ok(_) => "",
             Err(why) => why,
         };
-        let mut ack = json!({"success": result.is_ok(), "ret_msg": says, "conn_id": format!("conn-{conn}"), "op": op});
+        let mut ack =
+            json!({"success": result.is_ok(), "ret_msg": says, "conn_id": format!("conn-{conn}"), "op": op});
         if self.ids_in_acks && !id.is_null() {
             ack["req_id"] = id.clone();
         }
@@ -311,7 +334,10 @@ impl Bybit {
                     let (name, category) = topic.split_once('.').unwrap_or((topic, ""));
                     let fits = category.is_empty() || order["category"] == category;
                     let executed = order["orderStatus"] == "Filled";
-                    if !fits || !(name == "order" || name == "execution" && executed) || self.quiet.contains(topic) {
+                    if !fits
+                        || !(name == "order" || name == "execution" && executed)
+                        || self.quiet.contains(topic)
+                    {
                         continue;
                     }
                     open.active = now;
@@ -407,7 +433,8 @@ impl Script for Bybit {
             "/v5/trade" => At::Trade,
             _ => return Err(HttpResponse::status(404)),
         };
-        let wanted = kit::query(&request.target, "max_active_time").filter(|_| matches!(at, At::Private | At::Trade));
+        let wanted =
+            kit::query(&request.target, "max_active_time").filter(|_| matches!(at, At::Private | At::Trade));
         let max_active = match wanted {
             None => Duration::from_secs(600),
             Some(time) => {
@@ -424,7 +451,8 @@ impl Script for Bybit {
             }
         };
         let (characters, updates) = (0, BTreeMap::new());
-        self.asked.insert(conn, Conn { at, authenticated: false, characters, max_active, active: now, updates });
+        self.asked
+            .insert(conn, Conn { at, authenticated: false, characters, max_active, active: now, updates });
         Ok(())
     }
 

@@ -86,7 +86,10 @@ fn topics_of_each_endpoint() {
         assert_eq!(clients.connect(conn, &format!("/v5/public/{path}")), None);
     }
     let ack = clients.ask(1, &subscribe(&["orderbook.50.BTCUSDT", "publicTrade.ETHUSDT"]));
-    assert_eq!(ack, json!({"success": true, "ret_msg": "subscribe", "conn_id": "conn-1", "req_id": "x", "op": "subscribe"}));
+    assert_eq!(
+        ack,
+        json!({"success": true, "ret_msg": "subscribe", "conn_id": "conn-1", "req_id": "x", "op": "subscribe"})
+    );
     let told = clients.told(1);
     assert_eq!((told.len(), &told[0]["type"]), (1, &json!("snapshot")));
     let mut update = told[0]["data"]["u"].as_u64().expect("it is numbered");
@@ -101,14 +104,18 @@ fn topics_of_each_endpoint() {
     // One is lost.
     clients.venue.skip("orderbook.50.BTCUSDT");
     clients.wait(secs(2));
-    let books: Vec<Value> = clients.told(1).into_iter().filter(|told| told["topic"] == "orderbook.50.BTCUSDT").collect();
+    let books: Vec<Value> =
+        clients.told(1).into_iter().filter(|told| told["topic"] == "orderbook.50.BTCUSDT").collect();
     assert_eq!((books.len(), &books[0]["data"]["u"]), (1, &json!(update + 2)));
     clients.act(|venue, now, out| venue.restart(now, out));
     let told = clients.told(1);
     assert_eq!((&told[0]["type"], &told[0]["data"]["u"]), (&json!("snapshot"), &json!(1)));
 
     let refused = clients.ask(2, &subscribe(&["tickers.BTCUSDT", "tickers.NO"]));
-    assert_eq!((&refused["success"], &refused["ret_msg"]), (&json!(false), &json!("Invalid symbol :[tickers.NO]")));
+    assert_eq!(
+        (&refused["success"], &refused["ret_msg"]),
+        (&json!(false), &json!("Invalid symbol :[tickers.NO]"))
+    );
     assert_eq!(clients.venue.listeners("tickers.BTCUSDT"), [] as [u64; 0]);
     let listed = clients.ask(3, &subscribe(&["publicTrade.BTC", "tickers.NO"]));
     assert_eq!(listed["data"], json!({"failTopics": ["tickers.NO"], "successTopics": ["publicTrade.BTC"]}));
@@ -133,8 +140,14 @@ fn the_account() {
     };
     assert_eq!(clients.ask(1, &subscribe(&["order"]))["ret_msg"], "Request not authorized");
     assert_eq!(clients.ask(2, &create("0", "1"))["retCode"], 10007);
-    assert_eq!(clients.ask(2, &json!({"op": "auth", "args": [KEY, 1_800_000_000_000_u64, "bad"]}))["retCode"], 10004);
-    assert_eq!(clients.ask(2, &json!({"op": "auth", "args": [KEY, 1_600_000_000_000_u64, "bad"]}))["retCode"], 10001);
+    assert_eq!(
+        clients.ask(2, &json!({"op": "auth", "args": [KEY, 1_800_000_000_000_u64, "bad"]}))["retCode"],
+        10004
+    );
+    assert_eq!(
+        clients.ask(2, &json!({"op": "auth", "args": [KEY, 1_600_000_000_000_u64, "bad"]}))["retCode"],
+        10001
+    );
     assert_eq!(clients.punished.len(), 4);
     assert_eq!(clients.log_in(1), json!({"success": true, "ret_msg": "", "op": "auth", "conn_id": "conn-1"}));
     assert_eq!(clients.log_in(2)["retCode"], 0);
