@@ -4,6 +4,9 @@
 #[path = "../examples/buffers.rs"]
 mod buffers;
 #[expect(dead_code, reason = "a main that nobody calls")]
+#[path = "../examples/bybit.rs"]
+mod bybit;
+#[expect(dead_code, reason = "a main that nobody calls")]
 #[path = "../examples/deribit.rs"]
 mod deribit;
 #[expect(dead_code, reason = "a main that nobody calls")]
@@ -76,6 +79,12 @@ fn no_io_at_all() {
 }
 
 #[tokio::test]
+async fn bybit() {
+    let summary = bybit::run().await.unwrap();
+    assert!(summary.ends_with("1 order placed and cancelled"), "{summary}");
+}
+
+#[tokio::test]
 async fn deribit() {
     let summary = deribit::run().await.unwrap();
     assert!(summary.ends_with("1 reconnect, 1 order cancelled by the venue, 1 by hand, 1 kept"), "{summary}");
@@ -95,6 +104,7 @@ fn they_are_short() {
         ("poll", include_str!("../examples/poll.rs"), 200),
         ("io_uring", include_str!("../examples/io_uring.rs"), 200),
         ("buffers", include_str!("../examples/buffers.rs"), 80),
+        ("bybit", include_str!("../examples/bybit.rs"), 140),
         ("deribit", include_str!("../examples/deribit.rs"), 160),
         ("kucoin", include_str!("../examples/kucoin.rs"), 120),
     ] {
