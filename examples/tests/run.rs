@@ -7,6 +7,9 @@ mod binance;
 #[path = "../examples/buffers.rs"]
 mod buffers;
 #[expect(dead_code, reason = "a main that nobody calls")]
+#[path = "../examples/bybit.rs"]
+mod bybit;
+#[expect(dead_code, reason = "a main that nobody calls")]
 #[path = "../examples/deribit.rs"]
 mod deribit;
 #[expect(dead_code, reason = "a main that nobody calls")]
@@ -89,6 +92,12 @@ async fn binance() {
 }
 
 #[tokio::test]
+async fn bybit() {
+    let summary = bybit::run().await.unwrap();
+    assert!(summary.ends_with("1 order placed and cancelled"), "{summary}");
+}
+
+#[tokio::test]
 async fn deribit() {
     let summary = deribit::run().await.unwrap();
     assert!(summary.ends_with("1 reconnect, 1 order cancelled by the venue, 1 by hand, 1 kept"), "{summary}");
@@ -115,6 +124,7 @@ fn they_are_short() {
         ("io_uring", include_str!("../examples/io_uring.rs"), 200),
         ("buffers", include_str!("../examples/buffers.rs"), 80),
         ("binance", include_str!("../examples/binance.rs"), 150),
+        ("bybit", include_str!("../examples/bybit.rs"), 140),
         ("deribit", include_str!("../examples/deribit.rs"), 160),
         ("kucoin", include_str!("../examples/kucoin.rs"), 120),
     ] {
