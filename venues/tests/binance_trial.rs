@@ -1,5 +1,8 @@
 //! Binance against its scripted venue, in simulations.
 
+// clippy.toml allows it in test functions, but not in the functions they call.
+#![allow(clippy::unwrap_used)]
+
 use everwire_core::protocol::Topic;
 use everwire_core::{Step, SubscribeOptions, Watch};
 use everwire_testing::script::binance::Venue;

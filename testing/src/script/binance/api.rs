@@ -118,7 +118,7 @@ impl Venue {
     }
 
     fn answer(
-        &mut self,
+        &self,
         conn: u64,
         id: &Value,
         result: Result<Value, Refusal>,

@@ -190,7 +190,7 @@ impl Venue {
     }
 
     /// Something happened: who listens is told.
-    pub(super) fn tell(&mut self, tick: &Tick, out: &mut Replies) {
+    pub(super) fn tell(&self, tick: &Tick, out: &mut Replies) {
         for conn in self.channels.listeners(&tick.topic) {
             let Some(open) = self.conns.get(&conn) else { continue };
             let payload = market::payload(self.kind, tick, self.wall, open.micros);
