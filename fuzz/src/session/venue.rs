@@ -22,9 +22,10 @@ impl Venue {
         if self.silent { Ack::None } else { ack }
     }
 
-    /// Every third signature fails, if they do.
+    /// Every third signature fails at first, if they do. It is not for ever: what is signed may come in threes.
     fn sign(&self) -> Result<(), Unsupported> {
-        let fails = self.signed.fetch_add(1, Ordering::Relaxed) % 3 == 1;
+        let made = self.signed.fetch_add(1, Ordering::Relaxed);
+        let fails = made < 40 && made % 3 == 1;
         if fails && self.manner.signs_badly() {
             return Err(Unsupported { reason: "no signature".to_owned() });
         }
