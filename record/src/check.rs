@@ -117,7 +117,7 @@ impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let at = self.at.as_secs_f64();
         writeln!(f, "{}:{}: at {at:.6} s the session does something else", self.path.display(), self.line)?;
-        let shown = |line: &Option<Line>| line.as_ref().map_or("nothing".to_owned(), brief);
+        let shown = |line: &Option<Line>| line.as_ref().map_or_else(|| "nothing".to_owned(), brief);
         for (number, line) in &self.before {
             writeln!(f, "  {number:>8}  {}", brief(line))?;
         }

@@ -144,7 +144,7 @@ impl Redaction {
             Body::Send { payload, .. } => self.payload(payload),
             Body::Frame(frame) => self.payload(&mut frame.payload),
             Body::Request { params, .. } | Body::Notify { params, .. } => {
-                params.iter_mut().for_each(|text| self.redact(text))
+                params.iter_mut().for_each(|text| self.redact(text));
             }
             Body::Batch { requests, .. } => {
                 requests
@@ -166,11 +166,11 @@ impl Redaction {
                     *topic = redacted;
                 }
             }
-            Body::HandshakeRequest { payload, .. } | Body::HandshakeResponse { payload, .. } => {
-                if !payload.is_binary() {
-                    payload.data = self.head(&payload.data);
-                    self.own(&mut payload.data);
-                }
+            Body::HandshakeRequest { payload, .. } | Body::HandshakeResponse { payload, .. }
+                if !payload.is_binary() =>
+            {
+                payload.data = self.head(&payload.data);
+                self.own(&mut payload.data);
             }
             Body::Event { event } => {
                 if let Some(Value::Array(headers)) = event.get_mut("headers") {

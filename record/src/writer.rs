@@ -371,7 +371,7 @@ impl Writer {
         }
         self.flush();
         if let Err(error) = self.out.finish() {
-            lock(&self.shared).status.error.get_or_insert(error.to_string());
+            lock(&self.shared).status.error.get_or_insert_with(|| error.to_string());
         }
     }
 
@@ -423,7 +423,7 @@ impl Writer {
 
     fn fail(&mut self, error: &io::Error) {
         self.failed = true;
-        lock(&self.shared).status.error.get_or_insert(error.to_string());
+        lock(&self.shared).status.error.get_or_insert_with(|| error.to_string());
     }
 
     /// Goes on in the next file, which begins with the header too.

@@ -79,6 +79,13 @@ impl Feed {
 }
 
 impl Link {
+    /// Whether the socket would have all that there is for it.
+    #[cold]
+    pub(super) fn is_idle_in_replay(&self) -> bool {
+        let plain = self.plaintext().is_empty();
+        self.gone.is_some() || self.feed.as_ref().is_none_or(|feed| feed.is_idle(plain))
+    }
+
     /// In a replay, what came of the bytes of a read.
     pub(crate) fn feed(&mut self) -> Option<&mut Feed> {
         self.feed.as_deref_mut()

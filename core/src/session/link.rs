@@ -239,6 +239,7 @@ impl Link {
     }
 
     /// Bytes for the socket.
+    #[inline]
     pub(crate) fn transmit(&self) -> &[u8] {
         if self.gone.is_some() {
             return &[];
@@ -276,11 +277,9 @@ impl Link {
     }
 
     /// Whether the socket has all that there is for it now.
+    #[inline]
     pub(super) fn is_idle(&self) -> bool {
-        match &self.feed {
-            Some(feed) if self.gone.is_none() => feed.is_idle(self.plaintext().is_empty()),
-            _ => self.transmit().is_empty(),
-        }
+        if self.feed.is_some() { self.is_idle_in_replay() } else { self.transmit().is_empty() }
     }
 
     fn write(&mut self, len: usize) {

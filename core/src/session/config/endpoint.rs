@@ -385,7 +385,7 @@ impl Endpoint {
             pong_timeout: record.pong_timeout,
             heartbeat_interval: record.heartbeat_interval,
             heartbeat_timeout: record.heartbeat_timeout,
-            expiry: record.expires_in.map(Expiry::In).or(record.expires_at.map(Expiry::At)),
+            expiry: record.expires_in.map(Expiry::In).or_else(|| record.expires_at.map(Expiry::At)),
             refresh_after: record.refresh_after,
             refresh: record.refresh,
             at_expiry: record.at_expiry,
