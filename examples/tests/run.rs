@@ -16,6 +16,9 @@ mod deribit;
 #[path = "../examples/io_uring.rs"]
 mod io_uring_loop;
 #[expect(dead_code, reason = "a main that nobody calls")]
+#[path = "../examples/kraken.rs"]
+mod kraken;
+#[expect(dead_code, reason = "a main that nobody calls")]
 #[path = "../examples/kucoin.rs"]
 mod kucoin;
 #[expect(dead_code, reason = "a main that nobody calls")]
@@ -104,6 +107,12 @@ async fn deribit() {
 }
 
 #[tokio::test]
+async fn kraken() {
+    let summary = kraken::run().await.unwrap();
+    assert!(summary.ends_with("1 reconnect, 1 wrong checksum"), "{summary}");
+}
+
+#[tokio::test]
 async fn kucoin() {
     let summary = kucoin::run().await.unwrap();
     assert!(summary.ends_with("1 reconnect, 1 hole in a book"), "{summary}");
@@ -126,6 +135,7 @@ fn they_are_short() {
         ("binance", include_str!("../examples/binance.rs"), 150),
         ("bybit", include_str!("../examples/bybit.rs"), 140),
         ("deribit", include_str!("../examples/deribit.rs"), 160),
+        ("kraken", include_str!("../examples/kraken.rs"), 120),
         ("kucoin", include_str!("../examples/kucoin.rs"), 120),
     ] {
         let lines = text.lines().count();
