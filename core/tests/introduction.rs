@@ -291,7 +291,7 @@ fn a_signer_that_fails_is_no_refusal() {
             opened_with(Words { unsigned: unsigned.clone(), ..words }, |config| config.policy(policy));
         let what = if prepares { "what prepares the connection" } else { "the authentication" };
         let error = format!("lost: the protocol could not write {what}: the signer does not answer");
-        assert_eq!(brief(&mut h), [error.clone()], "tried again, though the URL is fixed");
+        assert_eq!(brief(&mut h), std::slice::from_ref(&error), "tried again, though the URL is fixed");
         assert_eq!(h.close_frame(0), Some((1000, String::new())));
         let conn = h.next_conn();
         h.open(conn);

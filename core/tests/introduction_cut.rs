@@ -44,7 +44,7 @@ fn answers(conn: usize, written: &[u8]) -> Vec<u8> {
             // What was cut off is followed by a close frame of ours.
             _ if first != FIN | TEXT => {}
             ["auth", id] => {
-                out.extend([text(&format!("ok {id}")), text(&format!("granted t{conn}"))].concat())
+                out.extend([text(&format!("ok {id}")), text(&format!("granted t{conn}"))].concat());
             }
             ["prep", _, "1", _] => {}
             ["prep", id, ..] => out.extend(text(&format!("ok {id}"))),
@@ -74,7 +74,7 @@ fn talk(h: &mut Harness, conn: usize, most_out: usize, most_in: usize) -> (usize
 }
 
 /// What a whole connection comes to: what the client says, without ids, and what is told.
-fn is_whole(h: &mut Harness, conn: usize, told: &[String]) {
+fn is_whole(h: &Harness, conn: usize, told: &[String]) {
     let said: Vec<String> = h.texts(conn).iter().map(|text| without_id(text)).collect();
     let granted = format!("<t{conn}>");
     let want = ["auth", "prep 0 G", "prep 1 G", "prep 2 G", "sub x:a,x:c G", "sub y:b G"];
@@ -100,7 +100,7 @@ fn it_is_the_same_however_the_bytes_are_cut() {
     let mut whole = session();
     talk(&mut whole, 0, usize::MAX, usize::MAX);
     let want = brief(&mut whole);
-    is_whole(&mut whole, 0, &want);
+    is_whole(&whole, 0, &want);
     // One byte at a time, both ways.
     let mut h = session();
     h.s.handle_connected(h.conns[0].id, h.now);
@@ -136,7 +136,7 @@ fn killed_at_every_byte_the_next_connection_begins_from_nothing() {
         let next = h.next_conn();
         talk(&mut h, next, usize::MAX, usize::MAX);
         let new = brief(&mut h);
-        is_whole(&mut h, 1, &new);
+        is_whole(&h, 1, &new);
         // Gaps are of what had been in force, one for each.
         let confirmed = |line: &&String| line.starts_with('+');
         let mut was: Vec<&str> = old.iter().filter(confirmed).map(|line| &line[1..]).collect();
@@ -146,7 +146,8 @@ fn killed_at_every_byte_the_next_connection_begins_from_nothing() {
         }
         let gaps = new.iter().filter_map(|line| line.strip_prefix("gap ")?.strip_suffix(" Reconnect"));
         let mut missed: Vec<&str> = gaps.flat_map(|names| names.split(',')).collect();
-        (was.sort_unstable(), missed.sort_unstable());
+        was.sort_unstable();
+        missed.sort_unstable();
         assert_eq!(missed, was, "{most_out} {most_in}: {old:?} {new:?}");
     }
 }

@@ -270,7 +270,7 @@ fn errors_are_read_by_the_protocol_wherever_they_are_told() {
 #[test]
 fn a_topic_that_cannot_be_said_does_not_take_the_others_with_it() {
     let unsigned = Arc::new(AtomicU32::new(2));
-    let words = Words { unsigned: unsigned.clone(), ..Words::default() };
+    let words = Words { unsigned, ..Words::default() };
     let mut h = with_topics(words, &[("a", 0), ("!b", 0), ("c", 0)]);
     // Not together, and not alone either, for now.
     assert_eq!(h.texts(0), ["sub 3 a", "sub 5 c"]);

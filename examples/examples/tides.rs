@@ -229,7 +229,7 @@ impl Script for Network {
                 for gauge in &member.gauges {
                     out.json(*conn, &json!({"gauge": gauge, "n": self.readings, "level": 3.2}));
                 }
-                if self.readings % ROLL_CALL == 0 {
+                if self.readings.is_multiple_of(ROLL_CALL) {
                     out.json(*conn, &json!({"say": "there?"}));
                     member.here_by.get_or_insert(now + PATIENCE);
                 }
