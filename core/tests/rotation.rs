@@ -116,3 +116,10 @@ fn a_provider_is_asked_for_the_next_endpoint() {
     }
     assert_eq!(h.s.stats().connections, 3);
 }
+
+#[test]
+fn a_session_of_one_connection_stays_on_it_to_the_end() {
+    let mut h = opened_with(mortal(secs(10)), |config| config.no_reconnect());
+    assert_eq!((h.s.status(h.now).refresh_at, h.advance(secs(3600))), (None, Stop::Wait(None)));
+    assert_eq!(h.s.state(), State::Online);
+}

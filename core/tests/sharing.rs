@@ -7,7 +7,7 @@ mod needs;
 
 use common::*;
 use everwire_core::protocol::{Ack, Fault};
-use everwire_core::{Limit, Recovery, State, SubscriptionState};
+use everwire_core::{Limit, Recovery, State, SubscribeOptions, SubscriptionState};
 use needs::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -100,6 +100,31 @@ fn a_thousand_topics_of_thirty_channels() {
     let said: Vec<String> =
         h.texts(0).iter().map(|text| text.split(' ').nth(2).unwrap().to_owned()).collect();
     assert_eq!(said, want, "as few messages as may be, in order");
+}
+
+#[test]
+fn topics_that_share_with_none_cost_no_square_of_their_number() {
+    ends(|| {
+        let words = Words {
+            subscribes: Ack::None,
+            unsubscribes: Ack::Separate,
+            per_message: 100,
+            ..Words::default()
+        };
+        let mut h = Harness::new(config().protocol(words));
+        let topic = |n: u32| format!("c{n}:x");
+        let ids: Vec<_> =
+            (0..2000).map(|n| h.s.subscribe(topic(n), SubscribeOptions::default(), h.now)).collect();
+        h.run();
+        h.open(0);
+        assert_eq!(h.texts(0).len(), 2000);
+        for id in ids {
+            h.s.unsubscribe(id, h.now);
+        }
+        h.run();
+        h.flush(0);
+        assert_eq!(h.texts(0).len(), 4000);
+    });
 }
 
 #[test]

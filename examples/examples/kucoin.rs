@@ -21,7 +21,7 @@ fn fetch_token(url: &str) -> Result<Endpoint, ProviderError> {
 ///
 /// # Errors
 /// What did not come, or what went wrong.
-pub async fn run() -> Result<String, Box<dyn Error>> {
+pub(crate) async fn run() -> Result<String, Box<dyn Error>> {
     let venue = Live::start(Venue::new().tick(Duration::from_millis(10)));
     let url = venue.http_url(BULLET_PUBLIC);
 

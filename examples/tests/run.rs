@@ -1,14 +1,23 @@
 //! Every example, as a library: what they print and their exit codes are for `.ci/run`.
 
 #[expect(dead_code, reason = "a main that nobody calls")]
+#[path = "../examples/binance.rs"]
+mod binance;
+#[expect(dead_code, reason = "a main that nobody calls")]
 #[path = "../examples/buffers.rs"]
 mod buffers;
+#[expect(dead_code, reason = "a main that nobody calls")]
+#[path = "../examples/bybit.rs"]
+mod bybit;
 #[expect(dead_code, reason = "a main that nobody calls")]
 #[path = "../examples/deribit.rs"]
 mod deribit;
 #[expect(dead_code, reason = "a main that nobody calls")]
 #[path = "../examples/io_uring.rs"]
 mod io_uring_loop;
+#[expect(dead_code, reason = "a main that nobody calls")]
+#[path = "../examples/kraken.rs"]
+mod kraken;
 #[expect(dead_code, reason = "a main that nobody calls")]
 #[path = "../examples/kucoin.rs"]
 mod kucoin;
@@ -18,6 +27,10 @@ mod mio_loop;
 #[expect(dead_code, reason = "a main that nobody calls")]
 #[path = "../examples/poll.rs"]
 mod poll_loop;
+
+#[expect(dead_code, reason = "a main that nobody calls")]
+#[path = "../examples/tides.rs"]
+mod tides;
 
 use everwire_examples::{Demo, NotHere};
 use everwire_testing::MockServer;
@@ -76,15 +89,39 @@ fn no_io_at_all() {
 }
 
 #[tokio::test]
+async fn binance() {
+    let summary = binance::run().await.unwrap();
+    assert!(summary.ends_with("1 reconnect, 1 hole in a book"), "{summary}");
+}
+
+#[tokio::test]
+async fn bybit() {
+    let summary = bybit::run().await.unwrap();
+    assert!(summary.ends_with("1 order placed and cancelled"), "{summary}");
+}
+
+#[tokio::test]
 async fn deribit() {
     let summary = deribit::run().await.unwrap();
     assert!(summary.ends_with("1 reconnect, 1 order cancelled by the venue, 1 by hand, 1 kept"), "{summary}");
 }
 
 #[tokio::test]
+async fn kraken() {
+    let summary = kraken::run().await.unwrap();
+    assert!(summary.ends_with("1 reconnect, 1 wrong checksum"), "{summary}");
+}
+
+#[tokio::test]
 async fn kucoin() {
     let summary = kucoin::run().await.unwrap();
     assert!(summary.ends_with("1 reconnect, 1 hole in a book"), "{summary}");
+}
+
+#[tokio::test]
+async fn tides() {
+    let summary = tides::run().await.unwrap();
+    assert!(summary.starts_with("40 readings, 1 reconnect, 2 gaps; in 50 simulations "), "{summary}");
 }
 
 /// What an example is worth depends on how much of it there is to read.
@@ -95,7 +132,10 @@ fn they_are_short() {
         ("poll", include_str!("../examples/poll.rs"), 200),
         ("io_uring", include_str!("../examples/io_uring.rs"), 200),
         ("buffers", include_str!("../examples/buffers.rs"), 80),
+        ("binance", include_str!("../examples/binance.rs"), 150),
+        ("bybit", include_str!("../examples/bybit.rs"), 140),
         ("deribit", include_str!("../examples/deribit.rs"), 160),
+        ("kraken", include_str!("../examples/kraken.rs"), 120),
         ("kucoin", include_str!("../examples/kucoin.rs"), 120),
     ] {
         let lines = text.lines().count();

@@ -79,8 +79,9 @@ impl MockServerBuilder {
         self
     }
 
-    /// Judges each upgrade request that no other fault fails: a fault that is returned fails it, such as a 401 for a token that is not good.
-    /// Called on the server thread. [`Silent`](HandshakeFault::Silent) cuts the connection here, as the request was read already.
+    /// Judges each upgrade request that no other fault fails: a fault that is returned fails it, such as a 401 for a
+    /// token that is not good. Called on the server thread. [`Silent`](HandshakeFault::Silent) comes after the request
+    /// here.
     ///
     /// A panic in it is a failed handshake, and in [`failures`](MockServer::failures).
     pub fn admit(mut self, judge: impl FnMut(&Request) -> Option<HandshakeFault> + Send + 'static) -> Self {
@@ -145,7 +146,8 @@ impl MockServerBuilder {
     ///     .handler(|conn, other| conn.send(other))
     ///     .start();
     /// let (mut client, _) = tungstenite::connect(server.url())?;
-    /// for (said, answer) in [(r#"{"op": "ping", "id": 1}"#, r#"{"op": "pong"}"#), ("hello you", "hello you, too"), ("x", "x")] {
+    /// let ping = r#"{"op": "ping", "id": 1}"#;
+    /// for (said, answer) in [(ping, r#"{"op": "pong"}"#), ("hello you", "hello you, too"), ("x", "x")] {
     ///     client.send(said.into())?;
     ///     assert_eq!(client.read()?.to_text()?, answer);
     /// }

@@ -26,8 +26,8 @@ const COMMAND_TIME: Duration = Duration::from_secs(5);
 /// the log can be read, sending does nothing.
 ///
 /// Commands (`send*`, `ping`, `close`, `hang_up`, `kill`, `kill_after`, `stall` and what is made of them) are carried out
-/// in the order in which they were called. Up to 64 MiB of them may wait for the client to read; beyond that, and after the end of the
-/// connection, messages are [discarded](Self::discarded).
+/// in the order in which they were called. Up to 64 MiB of them may wait for the client to read; beyond that, and after
+/// the end of the connection, messages are [discarded](Self::discarded).
 ///
 /// Waits block, see [`unblock`](Self::unblock) for async tests; in a handler they fail at once with
 /// [`WaitError::OnServerThread`].
@@ -238,7 +238,8 @@ impl ConnHandle {
         self.settle(result, timeout, waited_for, arrived)
     }
 
-    /// Everything that came, pings, pongs and close frames included, oldest first.
+    /// Everything that came, pings, pongs and close frames included, oldest first; but not what answers a
+    /// [`fence`](Self::fence).
     ///
     /// The log keeps the newest 16,384 messages and at most 64 MiB. Waiting does not remove anything from it.
     pub fn received(&self) -> Vec<Message> {

@@ -7,10 +7,9 @@ use serde_json::Value;
 use tungstenite::Message;
 
 use crate::matchers::{Matcher, describe, describe_arrivals, that};
+use crate::transcript::STORY;
 use crate::{ConnHandle, ConnectionEnd, MockServer, WaitError};
 
-/// Entries of a transcript that stand in an error.
-const STORY: usize = 20;
 /// Connections of a server that an error tells of.
 const SHOWN_CONNECTIONS: usize = 5;
 
@@ -49,7 +48,35 @@ impl ConnHandle {
     ///
     /// # Errors
     /// None came within `timeout`, or the connection ended.
-    pub fn expect<M: Matcher>(&self, mut expected: M, timeout: Duration) -> Result<M::Found, WaitError> {
+    pub fn expect<M: Matcher>(&self, expected: M, timeout: Duration) -> Result<M::Found, WaitError> {
+        self.take_first(expected, timeout, |_, _| Ok(()))
+    }
+
+    /// Takes the next message that `then` matches, and all before it, among which none may be that `unwanted` matches.
+    ///
+    /// For a client that answers elsewhere than where it reads, so that it may answer a [`fence`](Self::fence) before it
+    /// has done what it will do: something that it does afterwards is the fence instead.
+    ///
+    /// # Errors
+    /// [`WaitError::Unexpected`] as soon as an unwanted one comes; or what is to come did not within `timeout`, or the
+    /// connection ended.
+    pub fn expect_none_until<M: Matcher>(
+        &self,
+        mut unwanted: impl Matcher,
+        then: M,
+        timeout: Duration,
+    ) -> Result<M::Found, WaitError> {
+        self.take_first(then, timeout, |number, message| {
+            self.check_unwanted(&mut unwanted, [(number, message)])
+        })
+    }
+
+    fn take_first<M: Matcher>(
+        &self,
+        mut expected: M,
+        timeout: Duration,
+        mut veto: impl FnMut(u64, &Message) -> Result<(), WaitError>,
+    ) -> Result<M::Found, WaitError> {
         self.check_thread(|| expected.describe())?;
         let deadline = Instant::now().checked_add(timeout);
         let from = self.state().cursor();
@@ -58,6 +85,7 @@ impl ConnHandle {
             let end = match self.state().wait_message(at, deadline) {
                 Some(Ok((number, message))) => {
                     at = number + 1;
+                    veto(number, &message)?;
                     if let Ok(found) = expected.check(&message)
                         && self.state().take(number)
                     {
@@ -117,9 +145,10 @@ impl ConnHandle {
 
     /// Makes sure that everything has come that the client sent so far: sends it a ping and waits for the pong.
     ///
-    /// The ping goes behind everything sent before. A client answers pings in order with what it reads, so that its
-    /// answers to earlier messages are here too, unless it makes them elsewhere and later. The pong is in no log of
-    /// messages and no wait takes it, but it is in the [`transcript`](Self::transcript).
+    /// The ping goes behind everything sent before. Clients answer pings in order with what they read, so that answers
+    /// to earlier messages are here too if they are made where the client reads, as in the loop around an inline driver.
+    /// Answers that are made elsewhere, as in another task than the one of the connection, may come later. The pong is in
+    /// no log of messages and no wait takes it, but it is in the [`transcript`](Self::transcript).
     ///
     /// # Errors
     /// The pong did not come within `timeout`: the client does not read, the connection is stalled, or the server has
@@ -274,8 +303,8 @@ impl MockServer {
     ///     client.send(json!({"method": "hello", "id": id}).to_string().into())?;
     /// }
     /// let hellos = server.expect_each(2, json!({"method": "hello"}), SOON)?;
-    /// for (conn, hello) in hellos {
-    ///     assert_eq!((conn.path(), hello["id"].as_u64()), if conn.index() == 0 { ("/a", Some(0)) } else { ("/b", Some(1)) });
+    /// for ((conn, hello), path) in hellos.iter().zip(["/a", "/b"]) {
+    ///     assert_eq!((conn.path(), &hello["id"]), (path, &json!(conn.index())));
     /// }
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```

@@ -22,7 +22,7 @@ pub struct RawFrame {
     pub(crate) rsv: u8,
     pub(crate) opcode: u8,
     pub(crate) payload: Vec<u8>,
-    mask: Option<[u8; 4]>,
+    pub(crate) mask: Option<[u8; 4]>,
     claimed: Option<u64>,
     long_length: bool,
 }
@@ -125,11 +125,16 @@ impl RawFrame {
         self
     }
 
+    /// The length that its head says.
+    pub(crate) fn len(&self) -> u64 {
+        self.claimed.unwrap_or(self.payload.len() as u64)
+    }
+
     /// The bytes of the frame.
     pub fn bytes(&self) -> Vec<u8> {
         let mut bytes = vec![u8::from(self.fin) << 7 | self.rsv << 4 | self.opcode];
         let masked = u8::from(self.mask.is_some()) << 7;
-        let len = self.claimed.unwrap_or(self.payload.len() as u64);
+        let len = self.len();
         match (u8::try_from(len), u16::try_from(len)) {
             (Ok(len), _) if len < 126 && !self.long_length => bytes.push(masked | len),
             (_, Ok(len)) if !self.long_length => {

@@ -51,7 +51,7 @@
 //! | answers | [`handler`](MockServerBuilder::handler), [`on`](MockServerBuilder::on) for some messages, [`on_connect`](MockServerBuilder::on_connect), [`venue::JsonRpcVenue`] |
 //! | expectations | [`expect`](ConnHandle::expect) with any of the [`matchers`]: text, bytes, pattern, part of a JSON, closure |
 //! | of several clients | [`MockServer::expect`], [`expect_each`](MockServer::expect_each), [`wait_live`](MockServer::wait_live), [`send_all`](MockServer::send_all) |
-//! | that nothing came | [`expect_none`](ConnHandle::expect_none), [`fence`](ConnHandle::fence), [`expect_none_for`](ConnHandle::expect_none_for) |
+//! | that nothing came | [`expect_none`](ConnHandle::expect_none), [`expect_none_until`](ConnHandle::expect_none_until), [`fence`](ConnHandle::fence), [`expect_none_for`](ConnHandle::expect_none_for) |
 //! | messages, fragments, any bits | [`send_text`](ConnHandle::send_text), [`send_binary`](ConnHandle::send_binary), [`send_fragmented`](ConnHandle::send_fragmented), [`send_frames`](ConnHandle::send_frames) with [`RawFrame`], [`send_raw`](ConnHandle::send_raw) |
 //! | a server that breaks the protocol | [`violate`](ConnHandle::violate) with each [`Violation`] |
 //! | a connection that is lost | [`disconnect`](ConnHandle::disconnect) in each [`Disconnect`] way; [`close`](ConnHandle::close), [`hang_up`](ConnHandle::hang_up), [`kill`](ConnHandle::kill), [`kill_after`](ConnHandle::kill_after) so many bytes |
@@ -59,7 +59,9 @@
 //! | one that does not come about | [`HandshakeFault`], [`TlsFault`], [`admit`](MockServerBuilder::admit), [`refuse_connections`](MockServer::refuse_connections) |
 //! | HTTP on the same port | [`http`](MockServerBuilder::http), [`http_url`](MockServer::http_url), [`http_requests`](MockServer::http_requests) |
 //! | what was said | [`transcript`](ConnHandle::transcript): each frame both ways; [`received`](ConnHandle::received) messages |
+//! | a venue as a state machine, over sockets and in virtual time | [`script`] |
 //! | virtual time | [`sim`]: a session over a simulated network, repeated by its seed |
+//! | a venue that behaves and punishes as the real one does | [`script`]: a [`Script`](script::Script) run by [`Live`](script::Live) over sockets, by [`Host`](script::Host) and [`Trial`](script::trial::Trial) in virtual time |
 //!
 //! # Blocking and async tests
 //!
@@ -91,6 +93,7 @@ mod pump;
 mod server;
 mod shared;
 mod signal;
+mod splitter;
 mod throttle;
 mod tls;
 mod transcript;

@@ -155,9 +155,7 @@ impl MockServer {
     /// What was said on all connections, in the order of time, with the attempts that came to none and the HTTP
     /// requests.
     pub fn transcript(&self) -> Transcript {
-        let connections = self.remembered();
-        let parts = connections.iter().map(|conn| (Some(conn.index()), conn.transcript()));
-        Transcript::merge(parts.chain([(None, self.running.shared.log.transcript())]))
+        self.running.shared.transcript()
     }
 
     /// Why TCP connections did not become WebSocket connections, oldest first. For reading, not for comparing.
@@ -310,7 +308,7 @@ impl MockServer {
 
     /// All connections that are remembered, oldest first.
     pub(crate) fn remembered(&self) -> Vec<ConnHandle> {
-        self.running.shared.state().connections.iter().cloned().collect()
+        self.running.shared.remembered()
     }
 
     pub(crate) fn launch(builder: MockServerBuilder) -> io::Result<Self> {

@@ -16,7 +16,7 @@ use crate::matchers::Matcher;
 use crate::signal::Signal;
 use crate::throttle::Throttle;
 use crate::tls::Tls;
-use crate::transcript::FrameLog;
+use crate::transcript::{FrameLog, STORY, Transcript};
 use crate::{ConnHandle, ConnectionEnd, WaitError};
 
 /// Connections, requests and failures that a server remembers, each.
@@ -163,8 +163,30 @@ impl Shared {
         wait_until(&self.state, &self.changed, deadline, ready).ok_or_else(|| WaitError::TimedOut {
             waited_for: waited_for(),
             timeout,
-            arrived: format!("there were {}", self.state().summary()),
+            arrived: self.story(),
         })
+    }
+
+    /// Connections so far, and the end of the transcript, for the end of an error.
+    fn story(&self) -> String {
+        // Its own statement: the transcript takes the same lock.
+        let summary = self.state().summary();
+        let transcript = self.transcript().last(STORY);
+        if transcript.entries.is_empty() {
+            return format!("there were {summary}");
+        }
+        format!("there were {summary}\nthe server's transcript:\n{transcript}")
+    }
+
+    pub(crate) fn transcript(&self) -> Transcript {
+        let connections = self.remembered();
+        let parts = connections.iter().map(|conn| (Some(conn.index()), conn.transcript()));
+        Transcript::merge(parts.chain([(None, self.log.transcript())]))
+    }
+
+    /// All connections that are remembered, oldest first.
+    pub(crate) fn remembered(&self) -> Vec<ConnHandle> {
+        self.state().connections.iter().cloned().collect()
     }
 
     pub(crate) fn request(&self, request: Arc<Request>) {

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Limits of a connection's speed, in each direction on its own; for [`ConnHandle::throttle`](crate::ConnHandle::throttle)
-/// and [`MockServerBuilder::throttle`](crate::MockServerBuilder::throttle).
+/// Limits of a connection's speed, in each direction on its own; for
+/// [`ConnHandle::throttle`](crate::ConnHandle::throttle) and
+/// [`MockServerBuilder::throttle`](crate::MockServerBuilder::throttle).
 ///
 /// The bytes are those of the TCP stream, below TLS, in pieces of about 10 ms. A limit of 0 lets nothing through.
 ///

@@ -9,13 +9,17 @@ use tungstenite::Bytes;
 
 use crate::frame::RawFrame;
 use crate::matchers::{describe_bytes, quote};
+use crate::splitter::Splitter;
 
 /// The newest entries that a transcript keeps.
 const ENTRIES: usize = 16_384;
 /// The payload bytes that a transcript keeps, over all its entries.
 const PAYLOAD_BYTES: usize = 16 << 20;
 /// The bytes of one payload that are kept.
-const FRAME_BYTES: usize = 64 << 10;
+pub(crate) const FRAME_BYTES: usize = 64 << 10;
+
+/// Entries of a transcript that stand in an error.
+pub(crate) const STORY: usize = 20;
 
 /// Which way a frame went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -47,7 +51,9 @@ pub struct LoggedFrame {
     pub rsv: u8,
     /// The opcode: 0 continuation, 1 text, 2 binary, 8 close, 9 ping, 10 pong.
     pub opcode: u8,
-    /// The length of the payload, in bytes.
+    /// Whether it was masked, as the frames of a client must be and those of a server must not (section 5.1).
+    pub masked: bool,
+    /// The length of the payload, in bytes, as the frame says.
     pub len: u64,
     /// The payload's first 64 KiB.
     pub payload: Bytes,
@@ -71,6 +77,11 @@ impl fmt::Display for LoggedFrame {
             if self.rsv & bit != 0 {
                 write!(f, ", {name}")?;
             }
+        }
+        match (self.direction, self.masked) {
+            (Direction::FromClient, false) => f.write_str(", not masked")?,
+            (Direction::ToClient, true) => f.write_str(", masked")?,
+            _ => {}
         }
         let len = usize::try_from(self.len).unwrap_or(usize::MAX);
         let whole = len == self.payload.len();
@@ -249,7 +260,8 @@ impl FrameLog {
             fin: frame.fin,
             rsv: frame.rsv,
             opcode: frame.opcode,
-            len: frame.payload.len() as u64,
+            masked: frame.mask.is_some(),
+            len: frame.len(),
             payload: Bytes::copy_from_slice(&frame.payload[..frame.payload.len().min(FRAME_BYTES)]),
         }));
     }
@@ -314,88 +326,6 @@ fn payload(what: &Logged) -> usize {
     }
 }
 
-/// Finds the frames in a stream of bytes. It believes every length and objects to nothing.
-#[derive(Debug, Default)]
-struct Splitter {
-    /// The head of the next frame, as far as it came: up to 14 bytes.
-    head: Vec<u8>,
-    frame: Option<Partial>,
-}
-
-#[derive(Debug)]
-struct Partial {
-    frame: LoggedFrame,
-    mask: [u8; 4],
-    /// What is kept of the payload, still masked.
-    payload: Vec<u8>,
-    remaining: u64,
-}
-
-impl Splitter {
-    fn feed(&mut self, direction: Direction, mut bytes: &[u8], frames: &mut Vec<LoggedFrame>) {
-        loop {
-            if self.frame.is_none() {
-                let Some((&byte, rest)) = bytes.split_first() else { return };
-                bytes = rest;
-                self.head.push(byte);
-                self.frame = parse_head(direction, &self.head);
-            }
-            let Some(partial) = &mut self.frame else { continue };
-            let take = usize::try_from(partial.remaining).unwrap_or(usize::MAX).min(bytes.len());
-            let (payload, rest) = bytes.split_at(take);
-            let keep = FRAME_BYTES.saturating_sub(partial.payload.len()).min(take);
-            partial.payload.extend_from_slice(&payload[..keep]);
-            partial.remaining -= take as u64;
-            bytes = rest;
-            if partial.remaining > 0 {
-                return;
-            }
-            self.head.clear();
-            frames.extend(self.frame.take().map(Partial::finish));
-        }
-    }
-
-    fn unfinished(&mut self) -> Option<String> {
-        let head = std::mem::take(&mut self.head);
-        if head.is_empty() {
-            return None;
-        }
-        let Some(partial) = self.frame.take() else { return Some(describe_bytes(&head, head.len())) };
-        let (len, missing) = (partial.frame.len, partial.remaining);
-        Some(format!("{missing} of its {len} bytes are missing"))
-    }
-}
-
-impl Partial {
-    fn finish(mut self) -> LoggedFrame {
-        if self.mask != [0; 4] {
-            self.payload.iter_mut().zip(self.mask.iter().cycle()).for_each(|(byte, key)| *byte ^= key);
-        }
-        self.frame.payload = self.payload.into();
-        self.frame
-    }
-}
-
-/// The head of a frame once it is complete.
-fn parse_head(direction: Direction, head: &[u8]) -> Option<Partial> {
-    let (&[first, second], rest) = head.split_first_chunk::<2>()?;
-    let (len, rest) = match second & 0x7f {
-        126 => rest.split_first_chunk().map(|(len, rest)| (u64::from(u16::from_be_bytes(*len)), rest))?,
-        127 => rest.split_first_chunk().map(|(len, rest)| (u64::from_be_bytes(*len), rest))?,
-        short => (u64::from(short), rest),
-    };
-    let mask = if second & 0x80 == 0 { [0; 4] } else { *rest.first_chunk()? };
-    let frame = LoggedFrame {
-        direction,
-        fin: first & 0x80 != 0,
-        rsv: first >> 4 & 0x7,
-        opcode: first & 0x0f,
-        len,
-        payload: Bytes::new(),
-    };
-    Some(Partial { frame, mask, payload: Vec::new(), remaining: len })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -412,10 +342,10 @@ mod tests {
     fn frames_are_found_however_the_bytes_are_cut() {
         let frames = [
             RawFrame::text("hi").masked([1, 2, 3, 4]),
-            RawFrame::binary(vec![7; 200]).unfinished(),
-            RawFrame::ping(""),
+            RawFrame::binary(vec![7; 200]).unfinished().masked([0; 4]),
+            RawFrame::ping("").masked([1; 4]),
             RawFrame::continuation(vec![8; 70_000]).masked([5, 6, 7, 8]),
-            RawFrame::close(1001, "bye"),
+            RawFrame::close(1001, "bye").masked([9; 4]),
             RawFrame::new(0xb, "x").reserved(5),
         ];
         let bytes = frames.map(|frame| frame.bytes()).concat();
@@ -435,7 +365,10 @@ mod tests {
         assert!(lines[1].starts_with("<- binary, more to come, 200 bytes: 07 07"), "{}", lines[1]);
         assert_eq!(lines[2], "<- ping, empty");
         assert!(lines[3].starts_with("<- continuation, 70000 bytes: 08 08"), "{}", lines[3]);
-        assert_eq!(lines[4..], ["<- close 1001 \"bye\"", "<- opcode 11, RSV1, RSV3, 1 bytes: 78"]);
+        assert_eq!(
+            lines[4..],
+            ["<- close 1001 \"bye\"", "<- opcode 11, RSV1, RSV3, not masked, 1 bytes: 78"]
+        );
     }
 
     #[test]

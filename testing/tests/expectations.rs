@@ -164,6 +164,23 @@ fn nothing_for_a_time() {
 }
 
 #[test]
+fn nothing_before_something_else() {
+    let (_server, conn, mut client) = pair();
+    for text in ["a", "b", "c", "d"] {
+        client.send(Message::text(text)).unwrap();
+    }
+    assert_eq!(conn.expect_none_until("c", regex("(b)"), SOON).unwrap(), ["b", "b"]);
+    let error = conn.expect_none_until("c", "d", SOON).unwrap_err();
+    assert!(
+        error.to_string().starts_with("text \"c\" was not to come, but it did, as #2: text \"c\""),
+        "{error}"
+    );
+    conn.expect_none_until("b", "c", SOON).unwrap();
+    drop(client);
+    assert!(matches!(conn.expect_none_until("x", "y", SOON), Err(WaitError::Ended { .. })));
+}
+
+#[test]
 fn several_clients_are_expected_together() {
     let server = MockServer::start();
     let talking =

@@ -64,7 +64,9 @@ fn frames_are_written_as_they_are_made() {
     assert_eq!(read, bytes);
     let story = without_times(&conn.transcript());
     assert!(
-        story.ends_with("-> opcode 7, more to come, RSV1, RSV2, RSV3, 3 bytes: 61 62 63\n-> text \"x\""),
+        story.ends_with(
+            "-> opcode 7, more to come, RSV1, RSV2, RSV3, 3 bytes: 61 62 63\n-> text, masked \"x\""
+        ),
         "{story}"
     );
 }

@@ -76,7 +76,8 @@ fn a_request_is_answered_with_all_that_was_asked() {
 fn a_body_comes_in_pieces_and_in_chunks() {
     let server = echo();
     let mut stream = tcp(server.addr());
-    let request = "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6;x=y\r\n world\r\n0\r\n\r\n";
+    let request = "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n\
+                   5\r\nhello\r\n6;x=y\r\n world\r\n0\r\n\r\n";
     for byte in request.as_bytes() {
         stream.write_all(&[*byte]).unwrap();
     }

@@ -63,6 +63,10 @@ fn waits_for_the_server_fail_with_its_state() {
         ),
         "{text}"
     );
+    assert!(
+        text.contains("\nthe server's transcript:\n") && text.contains(" s  -- no connection: bad request: "),
+        "{text}"
+    );
     assert!(matches!(error, WaitError::TimedOut { timeout: SHORT, .. }));
     server.wait_attempts(2, SHORT).unwrap_err();
     server.wait_attempts(1, SHORT).unwrap();

@@ -251,7 +251,7 @@ pub trait Protocol: fmt::Debug + Send + Sync {
 
     /// How long the server lets a connection live, from its handshake on; at least 1 s. After 0.95 to 0.98 of that, at random, the session changes
     /// over to a new one, told as [`Event::Lost`](crate::Event::Lost) with [`Error::Rotated`](crate::Error::Rotated); later if
-    /// `Config::flap_budget` or a cool-down forbids another connection. `None`, the default: for ever.
+    /// `Config::flap_budget` or a cool-down forbids another connection, and not with `Config::no_reconnect`. `None`, the default: for ever.
     fn life(&self) -> Option<Duration> {
         None
     }

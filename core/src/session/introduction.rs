@@ -119,7 +119,9 @@ impl Session {
         };
         let error = Error::Unsupported(Unsupported { reason: format!("{what}: {}", unsaid.reason) });
         match self.history.state {
-            State::Online | State::Closing => self.cannot_reauthenticate(error, now),
+            State::Online => self.cannot_reauthenticate(error, now),
+            // The user leaves anyway.
+            State::Closing => {}
             _ => self.failed(index, error, now),
         }
     }

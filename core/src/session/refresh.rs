@@ -105,7 +105,7 @@ impl Session {
     pub(super) fn begin_renewal(&mut self, index: usize, now: Instant) {
         self.renewal = Renewal::default();
         self.renewal.begin(&self.links[index].terms);
-        if let Some(life) = self.config.protocol.life() {
+        if let Some(life) = self.config.protocol.life().filter(|_| self.config.reconnects) {
             let life = life.clamp(Life::SHORTEST, MAX_TIME);
             // Connections that were made together must not be left together.
             let chance = backoff::fraction(life.mul_f64(ROTATED_SPREAD), &mut self.rng);

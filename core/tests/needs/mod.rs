@@ -153,7 +153,9 @@ impl Protocol for Words {
     }
 
     fn shares(&self, topic: &Topic, other: &Topic) -> bool {
-        let channel = |topic: &Topic| topic.name().split_once(':').map(|(channel, _)| channel.to_owned());
+        fn channel(topic: &Topic) -> Option<&str> {
+            Some(topic.name().split_once(':')?.0)
+        }
         channel(topic) == channel(other)
     }
 

@@ -3,9 +3,10 @@
 use super::setup::{CLOSE_TIMEOUT, SECRET};
 use super::world::{CATCH_UP, Socket, Takes, World};
 use everwire_core::{
-    Drain, Message, Pressure, SendError, SendOptions, State, SubscribeOptions, SubscriptionState,
+    Drain, Message, Pressure, SendError, SendOptions, State, SubscribeOptions, SubscriptionInfo,
+    SubscriptionState,
 };
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// By when all must be at rest: longer than any delay in a configuration or a server's answer, many times over.
 const PATIENCE: Duration = Duration::from_secs(6 * 3600);
@@ -19,8 +20,9 @@ impl World {
         self.now = self.latest;
         self.settle();
         self.converge();
-        let shown = format!("{:?}", self.session);
-        assert!(!shown.contains(SECRET), "a secret is shown: {shown}");
+        let shown = format!("{:?} {:?}", self.session, self.session.status(self.now));
+        let any = [SECRET, "let-me-in"].iter().any(|secret| shown.contains(secret));
+        assert!(!any, "a secret is shown: {shown}");
         if self.setup.by_abort {
             self.session.abort(self.now);
             self.settle();
@@ -149,15 +151,19 @@ impl World {
 
     /// Nothing is left to do but to keep the connection alive.
     fn is_at_rest(&self) -> bool {
-        let settled = |state, retry_at: Option<Instant>| match state {
+        let most = self.setup.manner.topics_per_connection().filter(|_| self.setup.json);
+        let confirmed = |s: &SubscriptionInfo| s.state == SubscriptionState::Confirmed;
+        let full = most.is_some_and(|most| self.session.subscriptions().filter(confirmed).count() >= most);
+        let settled = |s: SubscriptionInfo| match s.state {
             SubscriptionState::Confirmed => true,
-            SubscriptionState::Rejected => self.setup.stops_topics && retry_at.is_none(),
+            SubscriptionState::Rejected => self.setup.stops_topics && s.retry_at.is_none(),
+            SubscriptionState::Waiting => full && s.reason.is_some_and(|why| why.contains("allows no more")),
             _ => false,
         };
         self.session.state() == State::Online
             && self.session.queued() == 0
             && self.session.pressure() == Pressure::None
             && self.requests.values().all(|made| made.is_empty())
-            && self.session.subscriptions().all(|s| settled(s.state, s.retry_at))
+            && self.session.subscriptions().all(settled)
     }
 }

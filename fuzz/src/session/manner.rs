@@ -2,17 +2,19 @@
 
 use super::setup::SECRET;
 use crate::Input;
+use everwire_core::protocol::Ack;
 use everwire_core::{
     AtExpiry, CloseCode, CloseOptions, Config, Drain, Endpoint, JsonRpc, Proxy, ProxyRules, Refresh,
 };
 use std::time::Duration;
 
-/// Drawn from three bytes.
+/// Drawn from three bytes, and from a fourth if the third says so.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Manner {
     way: u8,
     speech: u8,
     leave: u8,
+    needs: u8,
 }
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -21,7 +23,8 @@ impl Manner {
     /// Without those bytes all is as it was without them.
     pub(super) fn new(given: bool, input: &mut Input<'_>) -> Self {
         let [way, speech, leave] = if given { std::array::from_fn(|_| input.u8()) } else { [0; 3] };
-        Self { way, speech, leave }
+        let needs = if leave & 128 != 0 { input.u8() } else { 0 };
+        Self { way, speech, leave, needs }
     }
 
     pub(super) fn configure(self, config: Config) -> Config {
@@ -87,6 +90,41 @@ impl Manner {
         options.drain(
             [Drain::Accepted, Drain::Nothing, Drain::Answers, Drain::Accepted][usize::from(self.leave & 3)],
         )
+    }
+
+    /// Whether the outcome of an authentication has no id.
+    pub(super) fn authenticates_separately(self) -> bool {
+        self.needs & 1 != 0
+    }
+
+    /// How each step of the preparation is answered.
+    pub(super) fn steps(self) -> &'static [Ack] {
+        let steps = [&[][..], &[Ack::Response], &[Ack::None, Ack::Response, Ack::Separate], &[Ack::None]];
+        steps[usize::from(self.needs >> 1 & 3)]
+    }
+
+    /// Whether one message may name all topics, and not only those of one kind.
+    pub(super) fn shares_all(self) -> bool {
+        self.needs & 8 == 0
+    }
+
+    /// Whether all messages of a connection are watched.
+    pub(super) fn tracks(self) -> bool {
+        self.needs & 16 != 0
+    }
+
+    pub(super) fn topics_per_connection(self) -> Option<usize> {
+        (self.needs & 32 != 0).then_some(2)
+    }
+
+    /// Long enough for all that waits to go out in the meantime.
+    pub(super) fn life(self) -> Option<Duration> {
+        (self.needs & 64 != 0).then_some(900 * SECOND)
+    }
+
+    /// Whether what signs fails now and then.
+    pub(super) fn signs_badly(self) -> bool {
+        self.needs & 128 != 0
     }
 
     /// Whether the server and the network do what they should until the end.

@@ -31,6 +31,8 @@ pub(super) struct Peer {
     /// It wants to be authenticated, and was: something was written that may be taken for its consent.
     pub(super) wants_authentication: bool,
     pub(super) authenticated: bool,
+    /// It tells the outcome of an authentication without its id.
+    pub(super) separate: bool,
     /// It speaks first, and has not yet.
     pub(super) owes_greeting: bool,
     /// The client said that it will leave.

@@ -116,6 +116,17 @@ impl Peer {
                 None => return,
             },
             _ if arg & 1 != 0 && self.owes_greeting => return self.greet(),
+            _ if arg & 6 == 2 => {
+                let asked = self.asked.iter().flat_map(|asked| &asked.channels);
+                let names: Vec<String> = asked.map(|name| format!("{name:?}")).collect();
+                format!(r#"{{"list":[{}]}}"#, names.join(","))
+            }
+            _ if arg & 6 == 4 => format!(r#"{{"refused":{{"code":{},"message":"no"}}}}"#, arg >> 3),
+            _ if arg & 6 == 6 && arg & 8 != 0 => r#"{"denied":{"code":1,"message":"no"}}"#.to_owned(),
+            _ if arg & 6 == 6 => {
+                self.authenticated = true;
+                r#"{"granted":"let-me-in"}"#.to_owned()
+            }
             _ => r#"{"pong":1}"#.to_owned(),
         };
         self.write(text(&said));
@@ -142,6 +153,9 @@ impl Peer {
     fn answer(&mut self, asked: &Asked) -> Vec<u8> {
         self.authenticated |= is_authentication(asked);
         let mut bytes = text(&result(asked));
+        if self.separate && is_authentication(asked) {
+            bytes.extend(text(r#"{"granted":"let-me-in"}"#));
+        }
         if self.per_topic && !asked.channels.is_empty() {
             let outcome = if asked.method.ends_with("unsubscribe") { "unsubscribed" } else { "subscribed" };
             for channel in &asked.channels {

@@ -7,6 +7,7 @@ use everwire_core::protocol::{Fault, Traffic};
 use everwire_core::ws::Limits;
 use everwire_core::ws::deflate::DeflateConfig;
 use everwire_core::{Config, JsonRpc, Limit, Policy, Recovery, Sequence, Step, Transport, Watch};
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -149,7 +150,7 @@ impl Setup {
         if speech & 4 != 0 {
             config = config.heartbeat_interval(15 * SECOND);
         }
-        let venue = Venue { rpc: Box::new(rpc), silent: setup.silent, manner };
+        let venue = Venue { rpc: Box::new(rpc), silent: setup.silent, manner, signed: AtomicU32::new(0) };
         (setup, config.protocol(venue))
     }
 

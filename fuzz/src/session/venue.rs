@@ -1,8 +1,9 @@
-//! JSON-RPC with what it does not have by itself: notices, and answers to heartbeats without an id.
+//! JSON-RPC with what it does not have by itself: notices, answers to heartbeats without an id, and the other things that venues need.
 
 use super::manner::Manner;
 use everwire_core::protocol::{Ack, Context, Fault, Inbound, OwnedRpcError, Traffic, Unsupported};
-use everwire_core::{Limit, Protocol, Recovery, Request, Topic, Tracker};
+use everwire_core::{Continuity, Limit, Protocol, Recovery, Request, Sequences, Topic, Tracker};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 #[derive(Debug)]
@@ -12,11 +13,23 @@ pub(super) struct Venue {
     /// Subscriptions are not answered at all.
     pub(super) silent: bool,
     pub(super) manner: Manner,
+    /// How often something was to be signed.
+    pub(super) signed: AtomicU32,
 }
 
 impl Venue {
     fn ack(&self, ack: Ack) -> Ack {
         if self.silent { Ack::None } else { ack }
+    }
+
+    /// Every third signature fails at first, if they do. It is not for ever: what is signed may come in threes.
+    fn sign(&self) -> Result<(), Unsupported> {
+        let made = self.signed.fetch_add(1, Ordering::Relaxed);
+        let fails = made < 40 && made % 3 == 1;
+        if fails && self.manner.signs_badly() {
+            return Err(Unsupported { reason: "no signature".to_owned() });
+        }
+        Ok(())
     }
 }
 
@@ -35,6 +48,19 @@ impl Protocol for Venue {
     fn classify<'m>(&self, text: &'m str) -> Inbound<'m> {
         if let Some(said) = text.strip_prefix(r#"{"notice":""#).and_then(|rest| rest.strip_suffix("\"}")) {
             return Inbound::Notice { text: said, recovery: notice(said) };
+        }
+        let after = |start: &str| text.strip_prefix(start).and_then(|rest| rest.strip_suffix('}'));
+        if let Some(list) = after(r#"{"list":"#) {
+            return Inbound::Confirmed(list);
+        }
+        if let Some(error) = after(r#"{"refused":"#) {
+            return Inbound::Refused(error);
+        }
+        if let Some(token) = after(r#"{"granted":"#) {
+            return Inbound::Authenticated(Ok(token));
+        }
+        if let Some(error) = after(r#"{"denied":"#) {
+            return Inbound::Authenticated(Err(error));
         }
         if text == r#"{"pong":1}"# {
             return Inbound::HeartbeatAnswer;
@@ -67,7 +93,41 @@ impl Protocol for Venue {
     }
 
     fn authenticate(&self, id: u64, context: &Context<'_>, out: &mut String) -> Result<Ack, Unsupported> {
-        self.rpc.authenticate(id, context, out)
+        let ack = self.rpc.authenticate(id, context, out)?;
+        if !out.is_empty() {
+            self.sign()?;
+        }
+        Ok(if self.manner.authenticates_separately() { Ack::Separate } else { ack })
+    }
+
+    fn prepare(&self, step: u32, id: u64, _: &Context<'_>, out: &mut String) -> Result<Ack, Unsupported> {
+        let Some(ack) = self.manner.steps().get(step as usize) else { return Ok(Ack::None) };
+        self.sign()?;
+        out.push_str(&format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"private/prepare","params":[{step}]}}"#));
+        Ok(*ack)
+    }
+
+    fn topics_per_connection(&self) -> Option<usize> {
+        self.manner.topics_per_connection()
+    }
+
+    fn shares(&self, topic: &Topic, other: &Topic) -> bool {
+        let kind = |topic: &Topic| topic.name().bytes().last().unwrap_or(0) % 3;
+        self.manner.shares_all() || kind(topic) == kind(other)
+    }
+
+    fn connection_tracker(&self) -> Option<Box<dyn Tracker>> {
+        let check = |_, text: &str| match text.split_once(r#""data":["#).map(|(_, data)| data.as_bytes()) {
+            Some([b'3', ..]) => Continuity::Gap { expected: 1, got: 3 },
+            Some([b'5', ..]) => Continuity::Duplicate,
+            Some([b'7', ..]) => Continuity::Corrupt { reason: "7".to_owned() },
+            _ => Continuity::Continues,
+        };
+        self.manner.tracks().then(|| Sequences::hook(check))
+    }
+
+    fn life(&self) -> Option<Duration> {
+        self.manner.life()
     }
 
     fn request(&self, id: u64, request: &Request<'_>, context: &Context<'_>, out: &mut String) -> Result<(), Unsupported> {
@@ -93,6 +153,7 @@ impl Protocol for Venue {
 
     fn subscribe(&self, id: u64, topics: &[&Topic], context: &Context<'_>, out: &mut String) -> Result<Ack, Unsupported> {
         let ack = self.rpc.subscribe(id, topics, context, out)?;
+        self.sign()?;
         Ok(self.ack(ack))
     }
 

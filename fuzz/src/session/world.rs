@@ -240,11 +240,12 @@ impl World {
         for socket in self.sockets.iter_mut().filter(|socket| socket.alive && socket.connected) {
             socket.superseded.get_or_insert(self.latest);
         }
-        let peer = Peer::new(
+        let mut peer = Peer::new(
             self.setup.per_topic,
             self.setup.authenticates,
             self.setup.json && self.setup.manner.greets(),
         );
+        peer.separate = self.setup.manner.authenticates_separately();
         let counted = Vec::new();
         let (asked, superseded) = (self.latest, None);
         self.sockets.push(Socket { id, alive: true, connected: false, asked, superseded, peer, counted });

@@ -225,6 +225,11 @@ pub struct HttpResponse {
 }
 
 impl HttpRequest {
+    /// A request such as a client would make, for whoever asks a script by hand.
+    pub fn new(method: impl Into<String>, target: impl Into<String>, body: impl Into<Vec<u8>>) -> Self {
+        Self { method: method.into(), target: target.into(), headers: Vec::new(), body: body.into() }
+    }
+
     /// The first header of this name.
     pub fn header(&self, name: &str) -> Option<&str> {
         ws::header(&self.headers, name)

@@ -45,7 +45,7 @@ mod depth;
 mod errors;
 mod streams;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod topics;
 mod wire;
 

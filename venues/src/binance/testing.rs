@@ -1,15 +1,15 @@
 //! Messages for tests: real ones, and what becomes of them by chance.
 
 /// A small generator (SplitMix64): the same seed, the same numbers.
-pub(super) struct Dice(u64);
+pub(crate) struct Dice(u64);
 
 impl Dice {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
     /// A number below `end`, which is at least 1.
-    pub(super) fn below(&mut self, end: u64) -> u64 {
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -19,7 +19,7 @@ impl Dice {
 }
 
 /// Messages as the documents have them, some of which are odd.
-pub(super) const SHAPES: [&str; 16] = [
+pub(crate) const SHAPES: [&str; 16] = [
     r#"{"stream":"bnbbtc@depth@100ms","data":{"e":"depthUpdate","E":1672515782136,"s":"BNBBTC","U":157,"u":160,"b":[["0.0024","10"]],"a":[["0.0026","100"]]}}"#,
     r#"{"stream":"btcusdt@depth","data":{"e":"depthUpdate","E":123456789,"T":123456788,"s":"BTCUSDT","U":157,"u":160,"pu":149,"b":[],"a":[]}}"#,
     r#"{"stream":"bnbusdt@bookTicker","data":{"u":400900217,"s":"BNBUSDT","b":"25.35190000","B":"31.21000000","a":"25.36520000","A":"40.66000000"}}"#,
@@ -39,10 +39,16 @@ pub(super) const SHAPES: [&str; 16] = [
 ];
 
 /// One of them, often with something exchanged, cut or put in.
-pub(super) fn message(dice: &mut Dice) -> String {
+pub(crate) fn message(dice: &mut Dice) -> String {
+    let shape = SHAPES[dice.below(16) as usize];
+    spoil(shape, dice)
+}
+
+/// This text, often with something exchanged, cut or put in.
+pub(crate) fn spoil(text: &str, dice: &mut Dice) -> String {
     const PIECES: [&str; 14] =
         ["\"", "\\", "\\u0041", "{", "}", "[", "]", ",", ":", "null", "-1", "1e9", "\"E\":", "\u{20ac}"];
-    let mut text = SHAPES[dice.below(16) as usize].to_owned();
+    let mut text = text.to_owned();
     for _ in 0..dice.below(4) {
         let from = place(&text, dice);
         match dice.below(4) {

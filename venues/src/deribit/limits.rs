@@ -91,7 +91,7 @@ fn is_matching(method: &str) -> bool {
         name.strip_prefix(*family)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with("_all") || rest.starts_with("_by"))
     };
-    families.iter().any(|family| member(family))
+    families.iter().any(member)
         || matches!(name, "verify_block_trade" | "execute_block_trade" | "move_positions")
 }
 

@@ -41,8 +41,8 @@
 //!
 //! By the documentation a private request on a connection whose scope is `connection`, as it is without
 //! [`session`](Deribit::session), names its access token, so all do here ([`access_tokens`](Deribit::access_tokens)). A request keeps the
-//! token that it was made with: one that waits for another connection ([`OnDisconnect::Hold`](everwire_core::OnDisconnect)) is refused there with
-//! 13009. Who wants that takes a session, where no token is needed.
+//! token that it was made with: one that is to outlive its connection ([`OnDisconnect::Hold`](everwire_core::OnDisconnect)) is refused at once if
+//! there is none yet, and by the next one with 13009 if there was. Who wants that takes a session, where no token is needed.
 
 mod auth;
 mod errors;
@@ -268,10 +268,14 @@ impl Deribit {
         }
     }
 
-    /// The token that private requests name.
+    /// Whether private requests name a token.
+    fn names_tokens(&self) -> bool {
+        self.credentials.is_some() && self.access_tokens.unwrap_or_else(|| self.session.is_none())
+    }
+
+    /// The token that they name.
     fn token<'c>(&self, context: &Context<'c>) -> Option<Tokens<'c>> {
-        let named = self.access_tokens.unwrap_or(self.session.is_none());
-        context.authenticated.filter(|_| named).and_then(Tokens::read)
+        context.authenticated.filter(|_| self.names_tokens()).and_then(Tokens::read)
     }
 
     /// Writes a private call with the token.
@@ -314,7 +318,7 @@ impl Protocol for Deribit {
             return Inbound::other();
         };
         match (id, method, error) {
-            (Some(id), _, _) => match (id.parse(), error.map(Err).or(result.map(Ok))) {
+            (Some(id), _, _) => match (id.parse(), error.map(Err).or_else(|| result.map(Ok))) {
                 (Ok(id), Some(result)) => Inbound::Response { id, result },
                 _ => Inbound::other(),
             },
@@ -393,13 +397,18 @@ impl Protocol for Deribit {
             return refuse("params must be a JSON object: Deribit takes no others");
         };
         let start = out.len();
-        match self.token(context).filter(|_| method.starts_with("private/") && !has_token) {
-            Some(tokens) => {
-                let token = Value::from(&*tokens.access_token);
-                let comma = if has_any { "," } else { "" };
-                call(id, method, &format!(r#"{{"access_token":{token}{comma}{}"#, &object[1..]), out);
-            }
-            None => call(id, method, object, out),
+        if method.starts_with("private/") && self.names_tokens() && !has_token {
+            let Some(tokens) = self.token(context) else {
+                return refuse(
+                    "the access token that it must name is that of a connection, and there is none: wait until the session is online, or \
+                     configure Deribit::session",
+                );
+            };
+            let token = Value::from(&*tokens.access_token);
+            let comma = if has_any { "," } else { "" };
+            call(id, method, &format!(r#"{{"access_token":{token}{comma}{}"#, &object[1..]), out);
+        } else {
+            call(id, method, object, out);
         }
         if out.len() - start > MAX_REQUEST {
             out.truncate(start);

@@ -1,5 +1,4 @@
 //! The protocol, message by message. The frames are those of docs.deribit.com.
-#![expect(clippy::disallowed_methods, reason = "a test needs some moment to count from")]
 
 use super::*;
 use everwire_core::Params;
@@ -338,6 +337,8 @@ fn requests_name_the_token_where_they_must() {
 
     let none = Params::default();
     let context = Context::new(wall(), &none);
+    let refused = trader.request(1, &Request::new("private/x"), &context, &mut String::new()).unwrap_err();
+    assert!(refused.reason.contains("online"), "{refused}");
     let long = format!(r#"{{"a":"{}"}}"#, "x".repeat(MAX_REQUEST));
     for (bad, why) in
         [("[1]", "object"), ("", "object"), ("{", "object"), ("{},\"id\":1", "object"), (&long, "32 kB")]

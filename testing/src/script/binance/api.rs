@@ -18,6 +18,8 @@ pub(super) struct Session {
     /// The key that it was logged on with.
     key: Option<String>,
     pub(super) user_data: bool,
+    /// Of which nothing comes for now.
+    pub(super) muted: bool,
     pub(super) hides_limits: bool,
 }
 
@@ -108,6 +110,7 @@ impl Venue {
         };
         if let Err((401, ..)) = answered
             && self.keys.revoked
+            && method != "session.logon"
         {
             return self.answer(conn, &Value::Null, answered, now, out);
         }
@@ -115,7 +118,7 @@ impl Venue {
     }
 
     fn answer(
-        &mut self,
+        &self,
         conn: u64,
         id: &Value,
         result: Result<Value, Refusal>,
@@ -185,8 +188,9 @@ impl Venue {
             }
             "session.logon" => {
                 let key = self.signed(conn, params, true, now, out)?;
-                let open = self.conns.get_mut(&conn);
-                open.map(|open| open.session.key = Some(key.clone()));
+                if let Some(open) = self.conns.get_mut(&conn) {
+                    open.session.key = Some(key.clone());
+                }
                 Ok(json!({"apiKey": key, "authorizedSince": self.wall.millis(now)}))
             }
             "userDataStream.subscribe" | "userDataStream.subscribe.signature" if self.kind == Kind::Spot => {
@@ -202,12 +206,15 @@ impl Venue {
                 } else {
                     self.signed(conn, params, false, now, out)?;
                 }
-                let open = self.conns.get_mut(&conn);
-                open.map(|open| open.session.user_data = !self.silent);
+                if let Some(open) = self.conns.get_mut(&conn) {
+                    (open.session.user_data, open.session.muted) = (true, self.silent);
+                }
                 Ok(json!({"subscriptionId": 0}))
             }
             "userDataStream.unsubscribe" => {
-                self.conns.get_mut(&conn).map(|open| open.session.user_data = false);
+                if let Some(open) = self.conns.get_mut(&conn) {
+                    open.session.user_data = false;
+                }
                 Ok(json!({}))
             }
             "order.test" => self.signed(conn, params, false, now, out).map(|_| json!({})),

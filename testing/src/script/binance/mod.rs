@@ -35,6 +35,8 @@ use std::time::{Duration, SystemTime};
 const SECOND: Duration = Duration::from_secs(1);
 const BAN: Duration = Duration::from_secs(120);
 const FIVE_MINUTES: Duration = Duration::from_secs(300);
+/// What happens to the account, among the streams.
+const ACCOUNT: &str = "account";
 /// How long a listen key lives.
 const KEY_LIFE: Duration = Duration::from_secs(3600);
 
@@ -185,6 +187,13 @@ impl Venue {
         self
     }
 
+    /// Something happens to the account as often as in each stream: whoever has user data is told `{"e":"balanceUpdate","n":<number>,...}`.
+    /// Default: only what orders do.
+    pub fn busy_account(mut self) -> Self {
+        self.ticker.open(ACCOUNT, Duration::ZERO);
+        self
+    }
+
     /// The number of the newest change of a symbol's book, by the stream that is named.
     pub fn last_update_id(&self, stream: &str) -> u64 {
         market::last_update_id(self.kind, self.ticker.number(stream))
@@ -202,9 +211,12 @@ impl Venue {
         self.ticker.skip(stream);
     }
 
-    /// Subscriptions from now on are confirmed, and no data come of them; or they do again.
+    /// Subscriptions from now on are confirmed, and no data come of them; or they do, those of before too.
     pub fn silent(&mut self, silent: bool) {
         self.silent = silent;
+        if !silent {
+            self.wake();
+        }
     }
 
     /// Answers to subscriptions come so much later.
@@ -259,7 +271,9 @@ impl Venue {
                     json!({"stream": open.listen_key, "data": event})
                 }
                 Path::Streams { .. } if open.listen_key.is_some() => event.clone(),
-                Path::Api if open.session.user_data => json!({"subscriptionId": 0, "event": event}),
+                Path::Api if open.session.user_data && !open.session.muted => {
+                    json!({"subscriptionId": 0, "event": event})
+                }
                 _ => continue,
             };
             out.json(*conn, &said);
@@ -478,7 +492,14 @@ impl Script for Venue {
             self.due(task, now, out);
         }
         for tick in self.ticker.ticks(now) {
-            self.tell(&tick, out);
+            if tick.topic == ACCOUNT {
+                let time = self.wall.millis(tick.at);
+                let event =
+                    json!({"e": "balanceUpdate", "E": time, "a": "BTC", "d": "1.0", "n": tick.number});
+                self.user_event(&event, out);
+            } else {
+                self.tell(&tick, out);
+            }
         }
     }
 }

@@ -54,6 +54,20 @@ impl Venue {
         }
     }
 
+    /// What was silent has data again.
+    pub(super) fn wake(&mut self) {
+        let wanted = |(conn, open): (&u64, &super::Conn)| -> Vec<(u64, String)> {
+            open.session.streams.iter().map(|stream| (*conn, stream.clone())).collect()
+        };
+        let all: Vec<(u64, String)> = self.conns.iter().flat_map(wanted).collect();
+        for (conn, stream) in all {
+            if self.is_served(conn, &stream) {
+                self.channels.subscribe(conn, stream);
+            }
+        }
+        self.conns.values_mut().for_each(|open| open.session.muted = false);
+    }
+
     pub(super) fn stream_text(&mut self, conn: u64, text: &str, now: Duration, out: &mut Replies) {
         let said: Value = match serde_json::from_str(text) {
             Ok(said) => said,
@@ -65,7 +79,7 @@ impl Venue {
             }
         };
         let id = &said["id"];
-        let answered = self.judge_id(id).and_then(|()| match self.refuses.pop_front() {
+        let answered = self.judge_id(id).and_then(|()| match self.refused(&said) {
             Some((code, msg)) => Err((code, msg, false)),
             None => self.wish(conn, &said, now),
         });
@@ -88,6 +102,11 @@ impl Venue {
         } else {
             self.agenda.plan(now.saturating_add(self.late), Task::Say(conn, answer.to_string()));
         }
+    }
+
+    /// Only what asks for something is refused.
+    fn refused(&mut self, said: &Value) -> Option<(i64, String)> {
+        if said["method"] == "SUBSCRIBE" { self.refuses.pop_front() } else { None }
     }
 
     fn judge_id(&self, id: &Value) -> Result<(), (i64, String, bool)> {
@@ -171,7 +190,7 @@ impl Venue {
     }
 
     /// Something happened: who listens is told.
-    pub(super) fn tell(&mut self, tick: &Tick, out: &mut Replies) {
+    pub(super) fn tell(&self, tick: &Tick, out: &mut Replies) {
         for conn in self.channels.listeners(&tick.topic) {
             let Some(open) = self.conns.get(&conn) else { continue };
             let payload = market::payload(self.kind, tick, self.wall, open.micros);

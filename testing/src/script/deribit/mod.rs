@@ -396,7 +396,7 @@ impl Deribit {
                 && *due <= now
             {
                 *due = now.saturating_add(*every);
-                open.test_by.get_or_insert(now.saturating_add(PATIENCE));
+                open.test_by.get_or_insert_with(|| now.saturating_add(PATIENCE));
                 for kind in ["heartbeat", "test_request"] {
                     out.json(
                         conn,

@@ -130,7 +130,7 @@ impl<'a> Params<'a> {
     }
 
     /// Adds a signature of all that is there.
-    pub(super) fn sign(&mut self, credentials: &Credentials) -> Result<String, Unsupported> {
+    pub(super) fn sign(&self, credentials: &Credentials) -> Result<String, Unsupported> {
         let mut text = String::new();
         for (name, part) in &self.0 {
             if !text.is_empty() {
