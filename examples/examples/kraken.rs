@@ -15,7 +15,7 @@ use std::time::Duration;
 ///
 /// # Errors
 /// What did not come, or what went wrong.
-pub async fn run() -> Result<String, Box<dyn Error>> {
+pub(crate) async fn run() -> Result<String, Box<dyn Error>> {
     let venue = Live::start(Venue::new().tick(Duration::from_millis(10)));
 
     // With the real Kraken: `kraken::URL`.
