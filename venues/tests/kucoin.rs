@@ -4,17 +4,16 @@
 #![allow(clippy::unwrap_used)]
 
 use everwire_core::{
-    Client, Endpoint, Error, GapCause, OwnedEvent, ProviderError, Recovery, SequenceRule, Session,
-    SubscribeOptions, SubscriptionId, Timeout, Topic, Watch,
+    Client, Endpoint, Error, GapCause, OwnedEvent, ProviderError, Recovery, SequenceRule, SubscribeOptions,
+    Timeout, Topic, Watch,
 };
+use everwire_testing::script::Live;
 use everwire_testing::script::kucoin::{Kucoin as Venue, Market, Tokens};
-use everwire_testing::script::{Host, Live};
-use everwire_testing::sim::{Faults, Net, Outcome, Simulation, User, instant};
 use everwire_testing::tungstenite::{self, Message};
 use everwire_tokio::{CloseCode, Driver, Events, spawn};
 use everwire_venues::kucoin::{self, BULLET_PRIVATE, BULLET_PUBLIC, Bullet, Kucoin};
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -639,149 +638,66 @@ fn tokens_that_are_missing_unknown_or_over_are_punished() {
 
 // ---- In virtual time, over bad networks.
 
-/// Subscribes to books, gives one up now and then, and notices what is missing in them without having been told.
-#[derive(Debug, Default)]
-struct Reader {
-    ids: BTreeMap<SubscriptionId, String>,
-    /// The last number of each book, as long as nothing may be missing.
-    last: BTreeMap<String, u64>,
-    turns: u64,
-    messages: u64,
-    gaps: u64,
-    fault: Option<String>,
-}
+mod simulated {
+    use super::*;
+    use everwire_testing::script::trial::{Read, Trial, sweep};
 
-const TURN: Duration = Duration::from_secs(5);
-
-impl Reader {
-    fn topic(n: u64) -> Topic {
-        match n % 4 {
-            0 => kucoin::level2(&format!("B{n}-USDT")),
-            2 if n == 2 => kucoin::all_tickers(),
-            1 | 2 => kucoin::ticker(&format!("B{n}-USDT")),
-            _ => kucoin::candles(&format!("B{n}-USDT"), "1min"),
+    /// The numbers of a message: books stand for several, tickers count one by one here.
+    fn read(text: &str) -> Option<Read> {
+        let message: Value = serde_json::from_str(text).ok()?;
+        let (topic, data) = (message["topic"].as_str()?, &message["data"]);
+        if let Some(number) = data["sequence"].as_str() {
+            return Some(Read::new(topic, number.parse().ok()?));
         }
-    }
-}
-
-impl User for Reader {
-    fn event(&mut self, event: &OwnedEvent, _: &mut Session, _: Duration) {
-        match event {
-            OwnedEvent::Message { message, subscription: Some(id), .. } => {
-                self.messages += 1;
-                let message: Value = serde_json::from_str(message.to_text().unwrap()).unwrap();
-                let topic = message["topic"].as_str().unwrap().to_owned();
-                if self.ids.get(id) != Some(&topic) {
-                    self.fault = Some(format!("{topic} is not {id:?}"));
-                }
-                let data = &message["data"];
-                if let (Some(start), Some(end)) =
-                    (data["sequenceStart"].as_u64(), data["sequenceEnd"].as_u64())
-                    && let Some(last) = self.last.insert(topic.clone(), end)
-                    && start != last + 1
-                {
-                    self.fault = Some(format!("{topic}: {start} after {last}, and no gap was told"));
-                }
-            }
-            OwnedEvent::Gap(gap) => {
-                self.gaps += 1;
-                gap.topics.iter().for_each(|(_, topic)| {
-                    self.last.remove(topic);
-                });
-            }
-            OwnedEvent::Rejected { topic, reason, .. } if !reason.contains("no answer") => {
-                self.fault = Some(format!("{topic}: {reason}"));
-            }
-            OwnedEvent::Notice { text, .. } if !text.contains("ping timeout") => {
-                self.fault = Some(format!("a notice: {text}"));
-            }
-            _ => {}
-        }
+        Some(Read::range(topic, data["sequenceStart"].as_u64()?, data["sequenceEnd"].as_u64()?))
     }
 
-    fn deadline(&self) -> Option<Duration> {
-        Some(TURN * u32::try_from(self.turns).unwrap())
+    fn trial(seed: u64, kucoin: &Kucoin) -> Trial<Venue> {
+        let life = Duration::from_secs(100);
+        let venue = Venue::new().tick(Duration::from_secs(2)).token_life(life).messages(20);
+        let symbols = ["BTC-USDT", "ETH-USDT", "KCS-USDT"];
+        Trial::new(kucoin.config(), venue, read)
+            .length(Duration::from_secs(30)..Duration::from_secs(150), Duration::from_secs(120))
+            .topics(symbols.map(kucoin::level2))
+            .topics(symbols.map(kucoin::ticker))
+            .topics([kucoin::all_tickers()])
+            .provider(move |venue, now| {
+                let answer = venue.tokens().issue(BULLET_PUBLIC, "192.0.2.1", now);
+                let endpoint = Bullet::parse(&answer)?.endpoint_at(usize::try_from(seed)?);
+                // Connections are changed over at first, and not just when it is looked whether all is well.
+                Ok(if now < life { endpoint.expires_in(life) } else { endpoint })
+            })
+            .faults(Duration::from_secs(30), |venue, dice, _, _| match dice.below(5) {
+                0 => venue.skip("/market/level2:BTC-USDT", 2),
+                1 => venue.delay_acks(Duration::from_millis(dice.below(2000))),
+                2 => venue.tokens().stale(1),
+                3 => venue.refuse_in_band(dice.chance(500)),
+                _ => venue.busy(1),
+            })
+            .calms(|venue, _, _| venue.delay_acks(Duration::ZERO))
     }
 
-    fn act(&mut self, session: &mut Session, now: Duration) {
-        self.turns += 1;
-        if self.turns.is_multiple_of(3)
-            && let Some((id, topic)) = self.ids.pop_first()
+    fn careful() -> Kucoin {
+        Kucoin::new().messages(20, Duration::from_secs(10))
+    }
+
+    #[test]
+    fn hundreds_of_seeds() {
+        let total = sweep(0..200, |seed| trial(seed, &careful()));
+        assert!(total.reconnects > 200 && total.gaps > 200 && total.messages > 40_000, "{total}");
+    }
+
+    /// The check can fail: a client that does not keep to the limit is found out, and so is one that does not look at numbers.
+    #[test]
+    fn a_client_that_is_not_as_it_should_be_is_found_out() {
+        let hasty = Kucoin::new().messages(100_000, ms(1)).topics_per_message(1);
+        for (client, why) in
+            [(hasty, "more than 20 messages"), (careful().watch_books(false), "a silent gap")]
         {
-            self.last.remove(&topic);
-            session.unsubscribe(id, instant(now));
+            let found = (0..40).find_map(|seed| {
+                trial(4 * seed, &client).pace(Duration::from_millis(300)).run(4 * seed).violation
+            });
+            assert!(found.as_ref().is_some_and(|found| found.contains(why)), "{why}: {found:?}");
         }
-        let topic = Self::topic(self.turns);
-        let name = topic.name().to_owned();
-        let id = session.subscribe(topic, SubscribeOptions::default(), instant(now));
-        self.ids.insert(id, name);
-    }
-
-    fn violation(&self) -> Option<String> {
-        self.fault.clone()
-    }
-}
-
-/// A client that knows the limit of this venue.
-fn careful() -> Kucoin {
-    Kucoin::new().messages(20, Duration::from_secs(10))
-}
-
-/// Some minutes of virtual time. With `strict`, what is a matter of timing is punished as well, over a network that delays nothing.
-fn simulate(seed: u64, client: &Kucoin, strict: bool) -> (Outcome, Reader, u64, String) {
-    let life = Duration::from_secs(100);
-    let venue = Venue::new().tick(Duration::from_secs(8)).token_life(life).life(life).messages(20);
-    let tokens = venue.tokens();
-    let (host, net) = if strict {
-        let cuts = Faults::none().lifetime(0.7, Duration::from_secs(5)..Duration::from_secs(60));
-        (Host::new(venue), Net::perfect().faults(cuts))
-    } else {
-        (Host::new(venue).patient(), Net::lossy())
-    };
-    let config = client.config();
-    let simulation = Simulation::new(config, seed, net, host, Reader::default()).unwrap();
-    let mut simulation = simulation.provider(move |now| {
-        let answer = tokens.issue(BULLET_PUBLIC, "192.0.2.1", now);
-        Ok(Bullet::parse(&answer)?.endpoint().expires_in(life))
-    });
-    let mut outcome = Outcome::Limit;
-    for n in 1..=6 {
-        outcome = simulation.run_until(Duration::from_secs(40) * n);
-        if outcome != Outcome::Limit {
-            break;
-        }
-        // The venue leaves something out itself, as it was seen to.
-        let book = simulation.user().last.keys().next().cloned();
-        book.iter().for_each(|book| simulation.server_mut().script_mut().skip(book, 2));
-    }
-    let log = format!("seed {seed}\n{}\n{}", simulation.server().transcript(), simulation.log());
-    let connections = simulation.stats().connections;
-    (outcome, std::mem::take(simulation.user_mut()), connections, log)
-}
-
-#[test]
-fn over_bad_networks_nothing_is_punished_and_nothing_is_missing_untold() {
-    let (mut messages, mut gaps, mut connections) = (0, 0, 0);
-    for seed in 0..200 {
-        let (outcome, reader, made, log) = simulate(seed, &careful(), seed % 3 == 0);
-        assert_eq!(outcome, Outcome::Limit, "{log}");
-        messages += reader.messages;
-        gaps += reader.gaps;
-        connections += made;
-    }
-    assert!(messages > 20_000 && gaps > 500 && connections > 500, "{messages} {gaps} {connections}");
-}
-
-/// The check can fail: a client that does not keep to the limit is found out, and so is one that does not look at numbers.
-#[test]
-fn a_client_that_is_not_as_it_should_be_is_found_out() {
-    let hasty = Kucoin::new().messages(100_000, ms(1)).topics_per_message(1);
-    let blind = careful().watch_books(false);
-    for (client, why) in [(hasty, "more than 20 messages"), (blind, "no gap was told")] {
-        let found = (0..30).find_map(|seed| match simulate(seed, &client, true).0 {
-            Outcome::Violation(text) => Some(text),
-            _ => None,
-        });
-        assert!(found.as_ref().is_some_and(|found| found.contains(why)), "{why}: {found:?}");
     }
 }

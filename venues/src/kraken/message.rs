@@ -301,7 +301,7 @@ mod tests {
         classify(text, true)
     }
 
-    fn topic<'m>(text: &'m str) -> Option<String> {
+    fn topic(text: &str) -> Option<String> {
         match read(text) {
             Inbound::Message { topic, .. } => topic.map(|name| name.to_string()),
             other => panic!("{text}: {other:?}"),

@@ -222,8 +222,9 @@ impl Protocol for Kraken {
         message::classify(text, self.numbers)
     }
 
-    /// Any method with its parameters, a JSON object; the endpoint's token is added unless they have one. `cancel_order` with several orders
-    /// is answered once for each: the first is the answer, the others come as messages.
+    /// Any method with its parameters, a JSON object; the endpoint's token is added unless they have one. Without a connection there is no token,
+    /// and the request is not taken: await `Online`. `cancel_order` with several orders is answered once for each: the first is the
+    /// answer, the others come as messages.
     fn request(
         &self,
         id: u64,
@@ -236,7 +237,8 @@ impl Protocol for Kraken {
             given.iter().map(|(key, value)| (key.as_str(), value.get())).collect();
         let method = serde_json::Value::from(request.method).to_string();
         let method = method.trim_matches('"');
-        let token = context.params.get(TOKEN).filter(|_| !given.contains_key("token"));
+        let needs = request.method != "ping" && !given.contains_key("token");
+        let token = needs.then(|| token(request.method, context)).transpose()?;
         write(method, id, &params, token, out);
         Ok(())
     }

@@ -95,6 +95,8 @@ fn tokens_go_into_what_needs_them() {
     );
     assert_eq!(order(Request::new("ping"), &none).unwrap(), r#"{"method":"ping","params":{},"req_id":9}"#);
     assert!(order(Request::new("x").params("[1]"), &none).is_err());
+    assert!(order(cancel, &none).unwrap_err().reason.contains("cancel_order needs a token"));
+    assert!(order(own, &none).is_ok());
 }
 
 #[test]

@@ -64,6 +64,8 @@ struct Conn {
     lonely: Duration,
     /// When it was told something last.
     told: Duration,
+    /// It is told nothing any more.
+    deaf: bool,
     topics: BTreeMap<String, Subscription>,
     /// Tokens that were used on it: they are good for as long as it lives.
     tokens: BTreeSet<String>,
@@ -128,7 +130,7 @@ impl Kraken {
         }
     }
 
-    /// The private interface: the account's own and orders.
+    /// The private interface: the account's own and orders. At each tick an order of another session is executed.
     pub fn private() -> Self {
         let mut kraken = Self::new();
         kraken.rules.private = true;
@@ -213,7 +215,7 @@ impl Kraken {
         self.faults.ack_delay = by;
     }
 
-    /// Says nothing at all any more: no data, no heartbeat, no answer.
+    /// Says nothing at all: no data, no heartbeat, no answer. A connection that missed something by that is never told anything again.
     pub fn deaf(&mut self, deaf: bool) {
         self.faults.deaf = deaf;
     }

@@ -15,12 +15,12 @@ const WITH_SYMBOLS: [&str; 5] = ["book", "ticker", "trade", "ohlc", "level3"];
 const INVALID_SESSION: &str = "ESession:Invalid session";
 
 impl Kraken {
-    /// Says something, unless it says nothing at all.
+    /// Says something, unless it says nothing at all. A connection that has missed something is told nothing any more: nobody could know.
     fn tell(&mut self, conn: u64, text: impl Into<String>, now: Duration, out: &mut Replies) {
-        if self.faults.deaf {
-            return;
-        }
-        if let Some(state) = self.conns.get_mut(&conn) {
+        let deaf = self.faults.deaf;
+        let Some(state) = self.conns.get_mut(&conn) else { return };
+        state.deaf |= deaf;
+        if !state.deaf {
             state.told = now;
             out.text(conn, text);
         }
@@ -277,6 +277,12 @@ impl Kraken {
         for (conn, name) in rest {
             self.tell_news(conn, &name, &stamp, now, out);
         }
+        if self.rules.private {
+            // An order of another session of the account.
+            let order = format!("OBBBBB-BBBBB-{:06}", self.count);
+            let report = json!([{"order_id": order, "symbol": "BTC/USD", "exec_type": "trade", "order_status": "filled"}]);
+            self.all_accounts("executions", &report, now, out);
+        }
     }
 
     fn tell_book(&mut self, symbol: &str, depth: usize, text: &str, now: Duration, out: &mut Replies) {
@@ -365,7 +371,7 @@ impl Kraken {
     }
 
     fn beats_at(&self, conn: &Conn) -> Option<Duration> {
-        let beats = !conn.topics.is_empty() && !self.faults.deaf;
+        let beats = !conn.topics.is_empty() && !self.faults.deaf && !conn.deaf;
         beats.then(|| conn.told.saturating_add(self.rules.heartbeat))
     }
 }
@@ -386,6 +392,7 @@ impl Script for Kraken {
             arrived: Window::new(self.rules.messages, self.rules.span),
             lonely: now,
             told: now,
+            deaf: false,
             topics: BTreeMap::new(),
             tokens: BTreeSet::new(),
         };
