@@ -291,7 +291,7 @@ fn texts_that_are_broken_in_any_way() {
             Inbound::Response { id, .. } => {
                 responses += 1;
                 let read = read.unwrap();
-                let name = read.get("req_id").or(read.get("reqId")).and_then(Value::as_str).unwrap();
+                let name = read.get("req_id").or_else(|| read.get("reqId")).and_then(Value::as_str).unwrap();
                 assert_eq!(number(name), Some(id), "{text}");
             }
             _ => {}

@@ -45,6 +45,7 @@
 //! there is none yet, and by the next one with 13009 if there was. Who wants that takes a session, where no token is needed.
 
 mod auth;
+mod chain;
 mod errors;
 mod limits;
 mod orders;
@@ -66,10 +67,11 @@ pub use topics::{
 
 use crate::Secret;
 use auth::{Credentials, Proof, Signer};
+use chain::Chain;
 use everwire_core::protocol::{
     Ack, Context, Fault, Inbound, Protocol, Request, RpcError, Topic, Traffic, Unsupported,
 };
-use everwire_core::{Config, ConfigError, Continuity, Limit, Limits, Recovery, Sequence, Sequences, Tracker};
+use everwire_core::{Config, ConfigError, Limit, Limits, Recovery, Sequence, Tracker};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -490,8 +492,7 @@ impl Protocol for Deribit {
     }
 
     fn tracker(&self, topic: &Topic) -> Option<Box<dyn Tracker>> {
-        let chain = || Chain { numbers: Sequences::previous_id(), begun: !self.snapshot_first };
-        topics::is_chained(topic.name()).then(|| Box::new(chain()) as _)
+        topics::is_chained(topic.name()).then(|| Box::new(Chain::new(self.snapshot_first)) as _)
     }
 }
 
@@ -500,28 +501,4 @@ fn call(id: u64, method: &str, params: &str, out: &mut String) {
     // A string takes every write.
     let _ =
         write!(out, r#"{{"jsonrpc":"2.0","id":{id},"method":{},"params":{params}}}"#, Value::from(method));
-}
-
-/// The notifications of a book: each names the one before it, and the first is a snapshot.
-#[derive(Debug)]
-struct Chain {
-    numbers: Sequences,
-    /// Whether the first is there, or may be anything.
-    begun: bool,
-}
-
-impl Tracker for Chain {
-    fn check(&mut self, sequence: Option<Sequence>, text: &str) -> Continuity {
-        let Some(sequence) = sequence else {
-            return Continuity::Corrupt { reason: "a notification of a book has no change_id".to_owned() };
-        };
-        let begins = std::mem::replace(&mut self.begun, true);
-        let found = self.numbers.check(Some(sequence), text);
-        if !begins && !sequence.snapshot {
-            return Continuity::Corrupt {
-                reason: "the first notification of a book is no snapshot".to_owned(),
-            };
-        }
-        found
-    }
 }

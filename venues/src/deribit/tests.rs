@@ -1,7 +1,7 @@
 //! The protocol, message by message. The frames are those of docs.deribit.com.
 
 use super::*;
-use everwire_core::Params;
+use everwire_core::{Continuity, Params};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 const WALL: Duration = Duration::from_millis(1_576_074_319_123);

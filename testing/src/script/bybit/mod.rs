@@ -7,6 +7,7 @@
 mod account;
 #[cfg(test)]
 mod tests;
+mod topics;
 
 use super::kit::{self, Channels, Tick, Ticker, Wall, Window};
 use super::{HttpResponse, Replies, Reply, Script};
@@ -15,6 +16,7 @@ use account::Account;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
+use topics::{book, is_categorised, is_topic};
 
 /// A key of its only account.
 pub const KEY: &str = "key-1";
@@ -492,32 +494,5 @@ impl Script for Bybit {
         for tick in self.ticker.ticks(now) {
             self.tick(&tick, out);
         }
-    }
-}
-
-/// Depth and symbol of a book's topic.
-fn book(topic: &str) -> Option<(&str, &str)> {
-    topic.strip_prefix("orderbook.")?.split_once('.')
-}
-
-fn is_categorised(topic: &str) -> bool {
-    ["order.", "execution.", "position."].iter().any(|name| topic.starts_with(name))
-}
-
-/// Whether there is such a topic at this endpoint.
-fn is_topic(at: At, topic: &str) -> bool {
-    let symbols: &[&str] = if at == At::Option { &OPTIONS } else { &SYMBOLS };
-    let parts: Vec<&str> = topic.splitn(3, '.').collect();
-    match (at, &*parts) {
-        (At::Private, ["order" | "execution" | "position" | "wallet" | "greeks"]) => true,
-        (At::Private, ["order" | "execution" | "position", "spot" | "linear" | "inverse" | "option"]) => true,
-        (At::Private, ["dcp", "future" | "spot" | "option"]) => true,
-        (At::Private | At::Trade, _) => false,
-        (At::Option, ["orderbook", "25" | "100", symbol]) => symbols.contains(symbol),
-        (At::Option, ["publicTrade", coin]) => *coin == "BTC",
-        (_, ["orderbook", "1" | "50" | "200" | "1000", symbol]) => symbols.contains(symbol),
-        (_, ["publicTrade" | "tickers" | "allLiquidation", symbol]) => symbols.contains(symbol),
-        (_, ["kline", _, symbol]) => symbols.contains(symbol),
-        _ => false,
     }
 }
