@@ -22,6 +22,9 @@ mod kucoin;
 #[path = "../examples/mio.rs"]
 mod mio_loop;
 #[expect(dead_code, reason = "a main that nobody calls")]
+#[path = "../examples/okx.rs"]
+mod okx;
+#[expect(dead_code, reason = "a main that nobody calls")]
 #[path = "../examples/poll.rs"]
 mod poll_loop;
 
@@ -115,6 +118,12 @@ async fn tides() {
     assert!(summary.starts_with("40 readings, 1 reconnect, 2 gaps; in 50 simulations "), "{summary}");
 }
 
+#[tokio::test]
+async fn okx() {
+    let summary = okx::run().await.unwrap();
+    assert!(summary.ends_with("1 reconnect, 1 hole in a book, 1 order"), "{summary}");
+}
+
 /// What an example is worth depends on how much of it there is to read.
 #[test]
 fn they_are_short() {
@@ -126,6 +135,7 @@ fn they_are_short() {
         ("binance", include_str!("../examples/binance.rs"), 150),
         ("bybit", include_str!("../examples/bybit.rs"), 140),
         ("deribit", include_str!("../examples/deribit.rs"), 160),
+        ("okx", include_str!("../examples/okx.rs"), 120),
         ("kucoin", include_str!("../examples/kucoin.rs"), 120),
     ] {
         let lines = text.lines().count();
