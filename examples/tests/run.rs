@@ -25,6 +25,9 @@ mod kucoin;
 #[path = "../examples/mio.rs"]
 mod mio_loop;
 #[expect(dead_code, reason = "a main that nobody calls")]
+#[path = "../examples/okx.rs"]
+mod okx;
+#[expect(dead_code, reason = "a main that nobody calls")]
 #[path = "../examples/poll.rs"]
 mod poll_loop;
 
@@ -124,6 +127,12 @@ async fn tides() {
     assert!(summary.starts_with("40 readings, 1 reconnect, 2 gaps; in 50 simulations "), "{summary}");
 }
 
+#[tokio::test]
+async fn okx() {
+    let summary = okx::run().await.unwrap();
+    assert!(summary.ends_with("1 reconnect, 1 hole in a book, 1 order"), "{summary}");
+}
+
 /// What an example is worth depends on how much of it there is to read.
 #[test]
 fn they_are_short() {
@@ -136,6 +145,7 @@ fn they_are_short() {
         ("bybit", include_str!("../examples/bybit.rs"), 140),
         ("deribit", include_str!("../examples/deribit.rs"), 160),
         ("kraken", include_str!("../examples/kraken.rs"), 120),
+        ("okx", include_str!("../examples/okx.rs"), 120),
         ("kucoin", include_str!("../examples/kucoin.rs"), 120),
     ] {
         let lines = text.lines().count();

@@ -263,6 +263,14 @@ impl Venue {
         }
     }
 
+    /// All connections are as old as they may become.
+    pub fn grow_old(&mut self, out: &mut Replies) {
+        let all: Vec<u64> = self.conns.keys().copied().collect();
+        for conn in all {
+            self.end(conn, Reply::Close(1001, String::new()), out);
+        }
+    }
+
     /// Something happened to the account: whoever has user data is told.
     pub fn user_event(&mut self, event: &Value, out: &mut Replies) {
         for (conn, open) in &self.conns {
