@@ -162,6 +162,9 @@ impl Session {
                 if ok && self.requests.is_separate(id) {
                     return Announced::Nothing;
                 }
+                if !ok && self.refused_in_part(id, index, at, now) {
+                    return Announced::Nothing;
+                }
                 // If nobody waits for it, it came too late, or somebody else asked. That is for the user to know.
                 let Some(live) = self.requests.settle(id) else {
                     if ok && self.is(Mutant::AcceptStaleAck) {
