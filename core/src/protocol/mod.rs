@@ -236,7 +236,8 @@ pub trait Protocol: fmt::Debug + Send + Sync {
     }
 
     /// What to do after the server closed the connection, or refused the authentication or a subscription with an error, if this protocol
-    /// knows better than the session's [`Policy`](crate::Policy).
+    /// knows better than the session's [`Policy`](crate::Policy). It is asked about errors of the user's requests as well ([`Fault::Request`]);
+    /// there, `None` does nothing.
     fn recovery(&self, fault: Fault<'_>) -> Option<Recovery> {
         let _ = fault;
         None
@@ -426,6 +427,10 @@ pub enum Fault<'a> {
     Preparation(&'a str),
     /// It refused a subscription with this error.
     Subscription(&'a str),
+    /// It answered a request of the user's with this error, which is his to deal with. If that says something about the connection as well, such as
+    /// that the server will end it, `Some` has the session do the same as after a notice ([`Inbound::Notice`]), once the answer is told.
+    /// [`Recovery::Stop`] does nothing here: a request that is refused ends no session.
+    Request(&'a str),
 }
 
 /// The protocol cannot say that.
