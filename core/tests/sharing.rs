@@ -192,6 +192,82 @@ fn a_refusal_without_an_id_is_for_the_first_message_without_an_answer() {
 }
 
 #[test]
+fn an_error_that_names_topics_rejects_only_those() {
+    let words = Words { names_refused: true, ..separate() };
+    let mut h = with_topics(words, &[("a", 0), ("b", 0), ("c", 0)]);
+    assert_eq!(h.texts(0), ["sub 2 a,b,c"]);
+    say(&mut h, 0, &["no 2 7:b/not here"]);
+    assert_eq!((brief(&mut h), h.texts(0).len()), (vec!["-b: b/not here (code 7)".into()], 1));
+    // Said again it is nobody's business, and the others still have their outcomes to come: one by one, of either kind.
+    say(&mut h, 0, &["no 2 7:b/not here", "on a", "no 2 7:c/nor here", "no 2 7:c/nor here"]);
+    assert_eq!(brief(&mut h), ["+a", "-c: c/nor here (code 7)", "online false"]);
+    // What was confirmed stays so; and each is tried again by itself, where an error is about it whatever it names.
+    say(&mut h, 0, &["no 2 7:a/late"]);
+    h.advance(secs(1));
+    h.flush(0);
+    assert_eq!((brief(&mut h), h.texts(0)[1..].to_vec()), (vec![], vec!["sub 3 b".into(), "sub 4 c".into()]));
+    say(&mut h, 0, &["no 3 7:z/what?", "on c"]);
+    assert_eq!(brief(&mut h), ["-b: z/what? (code 7)", "+c"]);
+}
+
+#[test]
+fn an_error_about_none_or_all_has_each_tried_alone() {
+    for error in ["no 2 7:unknown", "no 2 7:z/unknown", "no 2 7:a,b/unknown"] {
+        let mut h = with_topics(Words { names_refused: true, ..separate() }, &[("a", 0), ("b", 0)]);
+        say(&mut h, 0, &[error]);
+        assert_eq!(
+            (brief(&mut h), h.texts(0)[1..].to_vec()),
+            (vec![], vec!["sub 3 a".into(), "sub 4 b".into()])
+        );
+    }
+    // So is all that is left, where no other answer will come.
+    let mut h = with_topics(Words { names_refused: true, ..Words::default() }, &[("a", 0), ("b", 0)]);
+    say(&mut h, 0, &["no 2 7:a/unknown"]);
+    assert_eq!((brief(&mut h), h.texts(0)[1..].to_vec()), (vec![], vec!["sub 3 a".into(), "sub 4 b".into()]));
+}
+
+#[test]
+fn of_those_that_are_left_the_silent_are_rejected_in_time() {
+    let mut h = with_topics(Words { names_refused: true, ..separate() }, &[("a", 0), ("b", 0)]);
+    say(&mut h, 0, &["no 2 7:a/unknown"]);
+    h.advance(secs(29));
+    assert_eq!(brief(&mut h), ["-a: a/unknown (code 7)"]);
+    h.advance(secs(1));
+    assert_eq!(brief(&mut h), ["-b: no answer in 30s", "online false"]);
+}
+
+#[test]
+fn a_refusal_without_an_id_is_for_the_first_message_with_a_topic_that_it_names() {
+    let mut h = with_topics(
+        Words { names_refused: true, ..separate() },
+        &[("a", 0), ("b", 0), ("x:c", 0), ("x:d", 0)],
+    );
+    assert_eq!(h.texts(0), ["sub 2 a,b", "sub 3 x:c,x:d"]);
+    say(&mut h, 0, &["refused 7:x:d/unknown"]);
+    assert_eq!((brief(&mut h), h.texts(0).len()), (vec!["-x:d: x:d/unknown (code 7)".into()], 2));
+    // One that names none of them is for the first, as ever.
+    say(&mut h, 0, &["refused 8:unknown", "on x:c"]);
+    assert_eq!(
+        (brief(&mut h), h.texts(0)[2..].to_vec()),
+        (vec!["+x:c".into()], vec!["sub 4 a".into(), "sub 5 b".into()])
+    );
+}
+
+#[test]
+fn an_error_about_a_topic_that_was_given_up_is_of_no_concern_to_the_others() {
+    let words = Words { names_refused: true, unsubscribes: Ack::Separate, ..separate() };
+    let mut h = with_topics(words, &[("a", 0), ("b", 0)]);
+    let a = h.s.subscriptions().next().unwrap().id;
+    h.s.unsubscribe(a, h.now);
+    h.run();
+    h.flush(0);
+    say(&mut h, 0, &["refused 7:a/unknown"]);
+    assert_eq!((brief(&mut h), h.texts(0)), (vec![], vec!["sub 2 a,b".into(), "unsub 3 a".into()]));
+    say(&mut h, 0, &["on b"]);
+    assert_eq!(brief(&mut h), ["+b", "online false"]);
+}
+
+#[test]
 fn a_refusal_may_be_for_a_topic_that_was_given_up() {
     let mut h = opened(Words { unsubscribes: Ack::Separate, ..separate() });
     assert_eq!(brief(&mut h), ["online false"]);

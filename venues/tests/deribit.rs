@@ -284,14 +284,21 @@ async fn used_up_credits_cost_the_connection_and_not_the_session() {
     };
     assert_eq!(error.code, 10028);
     assert!(error.to_string().contains("credits"), "{error}");
+    // It is left alone for as long as that takes, at once and not after another refusal.
+    let wait = until(&mut events, |event| match event {
+        OwnedEvent::Lost { error: Error::Notice(_), retry_at: Some(at), .. } => {
+            Some(at.saturating_duration_since(std::time::Instant::now()))
+        }
+        _ => None,
+    })
+    .await;
+    assert!(wait > Duration::from_secs(4), "{wait:?}");
     assert!(online(&mut events).await);
     assert_eq!(Trading::new(client.clone()).open_orders().await.unwrap(), []);
     client.shutdown(CloseOptions::new()).await;
     let punished = live.punishments();
-    assert!(
-        punished.iter().all(|punished| punished.timing && punished.why.contains("too many requests")),
-        "{punished:?}"
-    );
+    assert_eq!(punished.len(), 1, "{punished:?}");
+    assert!(punished[0].timing && punished[0].why.contains("too many requests"), "{punished:?}");
 }
 
 /// Far more than is allowed, and the venue sees no more than that.

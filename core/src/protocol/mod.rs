@@ -190,6 +190,14 @@ pub trait Protocol: fmt::Debug + Send + Sync {
     /// Whether the result of a subscribe message, or an [`Inbound::Confirmed`], confirms this topic of it.
     fn confirms(&self, result: &str, topic: &Topic) -> bool;
 
+    /// Whether this error, the answer to a message that asked for several topics, is about this one of them. Only asked where each outcome comes
+    /// in a message of its own ([`Ack::Separate`]): those that the error is about are rejected, and the others go on waiting for theirs. If it
+    /// is about none of them, or about all, which is the default, the message is over: each topic without an outcome is tried alone.
+    fn refuses(&self, error: &str, topic: &Topic) -> bool {
+        let _ = (error, topic);
+        true
+    }
+
     /// Reads an error of the server, of a request or a subscription, as [`classify`](Self::classify) gave it. Default: as JSON-RPC has them, an
     /// object with `code`, `message` and `data`; else the text is the message.
     fn error<'m>(&self, error: &'m str) -> RpcError<'m> {
@@ -228,7 +236,8 @@ pub trait Protocol: fmt::Debug + Send + Sync {
     }
 
     /// What to do after the server closed the connection, or refused the authentication or a subscription with an error, if this protocol
-    /// knows better than the session's [`Policy`](crate::Policy).
+    /// knows better than the session's [`Policy`](crate::Policy). It is asked about errors of the user's requests as well ([`Fault::Request`]);
+    /// there, `None` does nothing.
     fn recovery(&self, fault: Fault<'_>) -> Option<Recovery> {
         let _ = fault;
         None
@@ -324,8 +333,8 @@ pub enum Inbound<'m> {
     /// it answer an unsubscribe message; where nothing else does, that is [`Ack::None`].
     Confirmed(&'m str),
     /// The server refuses what it was asked, without an id. It is meant for the first subscribe message with [`Ack::Separate`] that has topics
-    /// without an outcome, and is then what an error response to that would be. If there is none, the user is told, as by a
-    /// notice.
+    /// without an outcome, of those it is about ([`Protocol::refuses`]) if there are any, and is then what an error response to that would be. If
+    /// there is none, the user is told, as by a notice.
     Refused(&'m str),
     /// The outcome of an authentication, without an id: the result, or the error, as the protocol encodes it. If none is awaited, the user is
     /// told of an error as by a notice.
@@ -418,6 +427,10 @@ pub enum Fault<'a> {
     Preparation(&'a str),
     /// It refused a subscription with this error.
     Subscription(&'a str),
+    /// It answered a request of the user's with this error, which is his to deal with. If that says something about the connection as well, such as
+    /// that the server will end it, `Some` has the session do the same as after a notice ([`Inbound::Notice`]), once the answer is told.
+    /// [`Recovery::Stop`] does nothing here: a request that is refused ends no session.
+    Request(&'a str),
 }
 
 /// The protocol cannot say that.

@@ -8,8 +8,8 @@ use super::sequence::{Continuity, Sequence};
 use super::subscriptions::Subscription;
 use super::topic::SubscriptionState;
 use super::{Announced, Batch, Mutant, RequestId, Session, SubscriptionId};
-use crate::error::{Closed, Error, Notice, Timeout};
-use crate::protocol;
+use crate::error::{Closed, Error, Notice, Recovery, Timeout};
+use crate::protocol::{self, Fault};
 use crate::ws::receiver::{Inbound, Place};
 use crate::ws::{CloseCode, Kind, close};
 use std::time::Instant;
@@ -162,6 +162,9 @@ impl Session {
                 if ok && self.requests.is_separate(id) {
                     return Announced::Nothing;
                 }
+                if !ok && self.refused_in_part(id, index, at, now) {
+                    return Announced::Nothing;
+                }
                 // If nobody waits for it, it came too late, or somebody else asked. That is for the user to know.
                 let Some(live) = self.requests.settle(id) else {
                     if ok && self.is(Mutant::AcceptStaleAck) {
@@ -176,6 +179,9 @@ impl Session {
                 }
                 if users {
                     self.watched.remove(&RequestId(id));
+                    if !ok {
+                        self.request_refused(index, at);
+                    }
                     return Announced::Response { link: index, id: RequestId(id), ok, at };
                 }
                 self.own_response(id, live, index, at, ok, now);
@@ -253,6 +259,17 @@ impl Session {
                 }
                 Announced::Notice { link: index, at, recovery }
             }
+        }
+    }
+
+    /// The server answered a request of the user's with an error: what that says about the connection is done when all that arrived is told.
+    fn request_refused(&mut self, index: usize, at: Place) {
+        let protocol = &self.config.protocol;
+        let error = self.links[index].receiver.text(at);
+        let recovery =
+            protocol.recovery(Fault::Request(error)).filter(|recovery| *recovery != Recovery::Stop);
+        if let Some(recovery) = recovery.filter(|_| !self.closing && !self.is(Mutant::IgnoreNotice)) {
+            self.notice = Some(Notice::new(&protocol.error(error).to_string(), recovery));
         }
     }
 

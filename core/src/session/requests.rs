@@ -267,6 +267,14 @@ impl Requests {
         })
     }
 
+    /// The topics of an unsettled one that subscribes, if their outcomes come in messages of their own.
+    pub(crate) fn separate_topics(&self, id: u64) -> Option<&[SubscriptionId]> {
+        match self.live.get(&id)? {
+            Live { what: What::Subscribe { topics }, separate: true, .. } => Some(topics),
+            _ => None,
+        }
+    }
+
     pub(crate) fn is_users(&self, id: u64) -> bool {
         self.live.get(&id).is_some_and(|live| live.what == What::User)
     }

@@ -9,7 +9,7 @@ use super::status::State;
 use super::topic::SubscriptionState;
 use super::{Epoch, Mutant, RequestId, Session, SubscriptionId};
 use crate::error::{Notice, Recovery, Refusal, Timeout};
-use crate::protocol::Fault;
+use crate::protocol::{Fault, Topic};
 use crate::record::Input;
 use crate::ws::Kind;
 use crate::ws::deflate::{Deflater, Inflater};
@@ -172,16 +172,55 @@ impl Session {
     /// The server refused, without an id, what it was asked: that is meant for the subscriptions that were asked for first and have no outcome
     /// yet, those that were given up meanwhile included. False if there are none.
     pub(super) fn subscribe_refused(&mut self, index: usize, at: Place, now: Instant) -> bool {
+        let text = self.links[index].receiver.text(at);
         let waits = |request, topic: &SubscriptionId| {
             self.subscriptions.awaits(*topic, request) || self.subscriptions.leaving.owes(*topic)
         };
-        let first = self.requests.subscribes().find(|(request, topics, separate)| {
-            *separate && topics.iter().any(|topic| waits(*request, topic))
-        });
-        let Some((request, topics, _)) = first else { return false };
+        let asked = || self.requests.subscribes().filter(|(.., separate)| *separate);
+        let waiting = |about: bool| {
+            asked().find(|(request, topics, _)| {
+                topics.iter().any(|topic| waits(*request, topic) && (!about || self.is_about(text, *topic)))
+            })
+        };
+        let Some((request, topics, _)) = waiting(true).or_else(|| waiting(false)) else { return false };
         let topics = topics.to_vec();
+        if self.refused_in_part(request, index, at, now) {
+            return true;
+        }
         topics.iter().for_each(|topic| self.subscriptions.leaving.forgive(*topic));
         self.subscribe_failed(request, &topics, index, at, now);
+        true
+    }
+
+    /// Whether the protocol says that this error is about the topic, be it that nobody wants it any more.
+    fn is_about(&self, error: &str, topic: SubscriptionId) -> bool {
+        let topic = self.known_topic(topic);
+        topic.is_some_and(|topic| self.config.protocol.refuses(error, topic))
+    }
+
+    fn known_topic(&self, id: SubscriptionId) -> Option<&Topic> {
+        let wanted = self.subscriptions.get(id).map(|subscription| &subscription.topic);
+        wanted.or_else(|| self.subscriptions.leaving.topic(id))
+    }
+
+    /// An error is the answer to a message that asked for topics: those that it is about are refused, and the others go on waiting for theirs.
+    /// False, and nothing is done, if it is about none or all of them, or if no other answer will come.
+    pub(super) fn refused_in_part(&mut self, request: u64, index: usize, at: Place, now: Instant) -> bool {
+        let Some(topics @ [_, _, ..]) = self.requests.separate_topics(request) else { return false };
+        let text = self.links[index].receiver.text(at);
+        let known = topics.iter().copied().filter(|topic| self.known_topic(*topic).is_some());
+        let (about, others): (Vec<_>, Vec<_>) = known.partition(|topic| self.is_about(text, *topic));
+        if about.is_empty() || others.is_empty() {
+            return false;
+        }
+        let error = text.to_owned();
+        about.iter().for_each(|topic| self.subscriptions.leaving.forgive(*topic));
+        let awaits = |topic: &SubscriptionId| self.subscriptions.awaits(*topic, request);
+        let refused: Vec<SubscriptionId> = about.into_iter().filter(awaits).collect();
+        let reason = self.config.protocol.error(&error).to_string();
+        self.rejected(&refused, &reason, Some(&error), now);
+        // As in `topic_answered`, the request stays for its time.
+        self.check_restored(now);
         true
     }
 

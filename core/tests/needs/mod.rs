@@ -34,6 +34,8 @@ pub struct Words {
     pub tracker: Option<fn() -> Box<dyn Tracker>>,
     pub limits: Vec<Limit>,
     pub recovery: fn(Fault<'_>) -> Option<Recovery>,
+    /// Errors of subscriptions name those that they are about before the text: `no 3 7:a,b/not here`. Without a name they are about all.
+    pub names_refused: bool,
     /// So many messages cannot be written: authentications, steps, or topics that begin with `!`.
     pub unsigned: Arc<AtomicU32>,
 }
@@ -59,6 +61,7 @@ impl Default for Words {
             tracker: None,
             limits: vec![],
             recovery: |_| None,
+            names_refused: false,
             unsigned: Arc::default(),
         }
     }
@@ -189,6 +192,12 @@ impl Protocol for Words {
 
     fn confirms(&self, result: &str, topic: &Topic) -> bool {
         result.split(',').any(|name| name == topic.name())
+    }
+
+    fn refuses(&self, error: &str, topic: &Topic) -> bool {
+        let named = error.split_once(':').and_then(|(_, text)| text.split_once('/'));
+        let named = named.filter(|_| self.names_refused);
+        named.is_none_or(|(names, _)| names.split(',').any(|name| name == topic.name()))
     }
 
     fn error<'m>(&self, error: &'m str) -> RpcError<'m> {

@@ -481,6 +481,10 @@ impl Protocol for Deribit {
             Fault::Authentication(error) | Fault::Preparation(error) | Fault::Subscription(error) => {
                 Some(ErrorCode::of(RpcError::parse(error).code)?.recovery())
             }
+            // That, alone, says that the session is terminated. Anything else is the user's.
+            Fault::Request(error) if RpcError::parse(error).code == errors::TOO_MANY_REQUESTS => {
+                Some(Recovery::Backoff(errors::SLOW_DOWN))
+            }
             // Not verified: whether the session that is terminated for want of credits is told so in a close frame.
             Fault::Closed(_, reason) => {
                 let known = reason.contains("too_many_requests")

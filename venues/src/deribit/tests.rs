@@ -380,6 +380,10 @@ fn what_errors_lead_to() {
         deribit.recovery(Fault::Preparation(&error(10049))),
         Some(Recovery::Backoff(Duration::from_secs(1)))
     );
+    // Of the errors of a request only the one that ends the session is the session's business.
+    let request = |code| deribit.recovery(Fault::Request(&error(code)));
+    assert_eq!(request(10028), Some(Recovery::Backoff(Duration::from_secs(5))));
+    assert_eq!([13009, 13004, 11051, 10066, 1].map(request), [None; 5]);
     assert_eq!(deribit.recovery(Fault::Closed(1000, "")), None);
     let terminated = Fault::Closed(1008, "too_many_requests");
     assert_eq!(deribit.recovery(terminated), Some(Recovery::Backoff(Duration::from_secs(5))));

@@ -436,9 +436,10 @@ impl Protocol for JsonRpc {
     fn recovery(&self, fault: Fault<'_>) -> Option<Recovery> {
         let recovery = self.recovery.as_ref()?;
         let error = match fault {
-            Fault::Authentication(error) | Fault::Preparation(error) | Fault::Subscription(error) => {
-                Some(RpcError::parse(error))
-            }
+            Fault::Authentication(error)
+            | Fault::Preparation(error)
+            | Fault::Subscription(error)
+            | Fault::Request(error) => Some(RpcError::parse(error)),
             Fault::Closed(..) => None,
         };
         recovery(fault, error.as_ref())
