@@ -68,7 +68,8 @@ pub enum Error {
     Authentication(Refusal),
     /// The server refused what prepares a connection ([`Protocol::prepare`](crate::Protocol::prepare)).
     Preparation(Refusal),
-    /// The protocol could not write what authenticates or prepares a connection, such as for want of a signature.
+    /// The protocol could not write what authenticates or prepares a connection, such as for want of a signature; or the server's first word was
+    /// not meant for this connection ([`Protocol::greeting`](crate::Protocol::greeting)).
     Unsupported(Unsupported),
     /// The server said that it goes down, or that too much was sent, and the session left.
     Notice(Notice),
@@ -410,7 +411,7 @@ impl fmt::Display for Error {
             Self::Timeout(timeout) => write!(f, "{timeout}"),
             Self::Authentication(refusal) => refusal.tell(f, "the authentication"),
             Self::Preparation(refusal) => refusal.tell(f, "what prepares a connection"),
-            Self::Unsupported(unsaid) => write!(f, "the protocol could not write {unsaid}"),
+            Self::Unsupported(unsaid) => write!(f, "the protocol could not {unsaid}"),
             Self::Notice(notice) => write!(f, "the server gave notice ({:?})", notice.text),
             Self::Expired => f.write_str("the endpoint expired, and there was no fresh one"),
             Self::Renewed => f.write_str("the session changes over to a connection with a fresh endpoint"),

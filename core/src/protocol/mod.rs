@@ -42,6 +42,17 @@ pub trait Protocol: fmt::Debug + Send + Sync {
         false
     }
 
+    /// Looks at the server's first word, the whole message, before anything is said on the connection: whether it is meant for this one, such as by
+    /// repeating an id of its endpoint's ([`Context::params`]). Default: any is good. It is not asked about later ones.
+    ///
+    /// # Errors
+    /// [`Unsupported`] if it is not ours: the connection ends with [`Error::Unsupported`](crate::Error::Unsupported), and another one is made after
+    /// the usual delay.
+    fn greeting(&self, text: &str, context: &Context<'_>) -> Result<(), Unsupported> {
+        let _ = (text, context);
+        Ok(())
+    }
+
     /// Writes the message that authenticates a connection to `out`: on a new one before anything else is sent on it, and again when the
     /// session refreshes it ([`reauthenticates`](Self::reauthenticates)). An empty `out`: there is none, which is the default. With
     /// [`Ack::Separate`] the outcome is an [`Inbound::Authenticated`].
@@ -348,7 +359,8 @@ pub enum Inbound<'m> {
         /// The parameters, as the protocol encodes them.
         params: Option<&'m str>,
     },
-    /// The server's first word, if it speaks first ([`Protocol::greets`]); later ones mean nothing. The user is not told.
+    /// The server's first word, if it speaks first ([`Protocol::greets`]), for [`Protocol::greeting`] to look at; later ones mean nothing. The user
+    /// is not told.
     Greeting,
     /// A heartbeat of the server: [`Protocol::heartbeat_reply`] answers it. The user is not told.
     Heartbeat,

@@ -2,7 +2,7 @@
 //!
 //! The client says `auth 1`, `prep 2 0`, `sub 3 a,b`, `unsub 4 a`, `ask 5 method`, `beat 6`, `bye 7`; what it was granted last stands behind that in
 //! angle brackets. The server says `ok 1 text`, `no 1 7:text` (an error with its code), `granted text`, `denied 7:text`, `list a,b`,
-//! `refused 7:text`, `on a`, `off a`, `hello`, and `a 17`, which is data of the topic `a`.
+//! `refused 7:text`, `on a`, `off a`, `hello` or `hello id`, and `a 17`, which is data of the topic `a`.
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of this")]
 #![allow(clippy::unwrap_used, reason = "in tests, a panic is the report")]
@@ -110,6 +110,16 @@ impl Protocol for Words {
 
     fn greets(&self) -> bool {
         self.greets
+    }
+
+    fn greeting(&self, text: &str, context: &Context<'_>) -> Result<(), Unsupported> {
+        let own = context.params.get("id");
+        match text.split_once(' ') {
+            Some((_, id)) if own.is_some_and(|own| own != id) => {
+                Err(Unsupported { reason: format!("it is for {id}") })
+            }
+            _ => Ok(()),
+        }
     }
 
     fn authenticate(&self, id: u64, context: &Context<'_>, out: &mut String) -> Result<Ack, Unsupported> {
