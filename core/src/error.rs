@@ -376,6 +376,15 @@ impl Error {
         matches!(self, Self::Reconnect | Self::Renewed | Self::Rotated)
     }
 
+    /// Whether the session left a connection that worked, of its own will or because the server asked for that.
+    pub(crate) fn is_parting(&self) -> bool {
+        match self {
+            Self::Notice(notice) => notice.recovery() == Recovery::Reconnect,
+            Self::Expired => true,
+            _ => self.is_wanted(),
+        }
+    }
+
     /// Whether it is a refusal that does not end a session that was online before: what served once will serve again.
     pub(crate) fn may_pass(&self) -> bool {
         match self {

@@ -230,6 +230,12 @@ pub trait Protocol: fmt::Debug + Send + Sync {
     /// Writes a last message to `out`, sent when the user closes the session, after all that he sent and before the close frame. An empty
     /// `out`, which is the default: there is none. With [`Ack::Response`] the close frame waits for the answer, or for the server to end the
     /// connection by itself, until the time for closing is over ([`CloseOptions::within`](crate::CloseOptions::within)).
+    ///
+    /// It is sent as well when the session leaves a connection that was online and works: for [`Session::reconnect`](crate::Session::reconnect), a
+    /// change over ([`life`](Self::life), [`Refresh::Reconnect`](crate::Refresh::Reconnect)), an endpoint's expiry, or a notice with
+    /// [`Recovery::Reconnect`]. What was accepted and not written by then is not sent, and told as such; if the last message of it was written in
+    /// part, in several frames, there is no farewell. The next connection does not wait for any of that: with [`Ack::Response`] the old one
+    /// awaits the answer, for `Config::close_timeout`, then says its close frame, all beside the new one.
     fn farewell(&self, id: u64, context: &Context<'_>, out: &mut String) -> Ack {
         let _ = (id, context, out);
         Ack::None

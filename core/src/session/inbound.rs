@@ -21,6 +21,9 @@ impl Session {
             self.step_batch(now);
             return true;
         }
+        if let Some(farewell) = self.links[index].farewell() {
+            return self.step_parting(index, farewell);
+        }
         match self.links[index].poll() {
             Step::Idle if self.renew && self.current == Some(index) => {
                 let error = self.leaves_for();

@@ -31,6 +31,8 @@ pub struct Words {
     pub per_message: usize,
     pub per_connection: Option<usize>,
     pub life: Option<Duration>,
+    /// It says `bye 7` before it leaves.
+    pub farewell: Option<Ack>,
     pub tracker: Option<fn() -> Box<dyn Tracker>>,
     pub limits: Vec<Limit>,
     pub recovery: fn(Fault<'_>) -> Option<Recovery>,
@@ -58,6 +60,7 @@ impl Default for Words {
             per_message: 10,
             per_connection: None,
             life: None,
+            farewell: None,
             tracker: None,
             limits: vec![],
             recovery: |_| None,
@@ -221,8 +224,9 @@ impl Protocol for Words {
     }
 
     fn farewell(&self, id: u64, context: &Context<'_>, out: &mut String) -> Ack {
+        let Some(ack) = self.farewell else { return Ack::None };
         said(out, format!("bye {id}"), context);
-        Ack::None
+        ack
     }
 
     fn limits(&self) -> Vec<Limit> {
