@@ -68,7 +68,8 @@ pub enum Error {
     Authentication(Refusal),
     /// The server refused what prepares a connection ([`Protocol::prepare`](crate::Protocol::prepare)).
     Preparation(Refusal),
-    /// The protocol could not write what authenticates or prepares a connection, such as for want of a signature.
+    /// The protocol could not write what authenticates or prepares a connection, such as for want of a signature; or the server's first word was
+    /// not meant for this connection ([`Protocol::greeting`](crate::Protocol::greeting)).
     Unsupported(Unsupported),
     /// The server said that it goes down, or that too much was sent, and the session left.
     Notice(Notice),
@@ -375,6 +376,15 @@ impl Error {
         matches!(self, Self::Reconnect | Self::Renewed | Self::Rotated)
     }
 
+    /// Whether the session left a connection that worked, of its own will or because the server asked for that.
+    pub(crate) fn is_parting(&self) -> bool {
+        match self {
+            Self::Notice(notice) => notice.recovery() == Recovery::Reconnect,
+            Self::Expired => true,
+            _ => self.is_wanted(),
+        }
+    }
+
     /// Whether it is a refusal that does not end a session that was online before: what served once will serve again.
     pub(crate) fn may_pass(&self) -> bool {
         match self {
@@ -410,7 +420,7 @@ impl fmt::Display for Error {
             Self::Timeout(timeout) => write!(f, "{timeout}"),
             Self::Authentication(refusal) => refusal.tell(f, "the authentication"),
             Self::Preparation(refusal) => refusal.tell(f, "what prepares a connection"),
-            Self::Unsupported(unsaid) => write!(f, "the protocol could not write {unsaid}"),
+            Self::Unsupported(unsaid) => write!(f, "the protocol could not {unsaid}"),
             Self::Notice(notice) => write!(f, "the server gave notice ({:?})", notice.text),
             Self::Expired => f.write_str("the endpoint expired, and there was no fresh one"),
             Self::Renewed => f.write_str("the session changes over to a connection with a fresh endpoint"),

@@ -7,7 +7,9 @@ mod needs;
 
 use common::*;
 use everwire_core::protocol::Fault;
-use everwire_core::{CloseCode, Error, OwnedEvent, Recovery, Request, RequestOptions, State};
+use everwire_core::{
+    CloseCode, Config, Endpoint, Error, Output, OwnedEvent, Recovery, Request, RequestOptions, State,
+};
 use needs::*;
 
 fn terminated(fault: Fault<'_>) -> Option<Recovery> {
@@ -89,4 +91,36 @@ fn who_closes_does_not_come_back_for_it() {
     say(&mut h, 0, &["no 2 1:too much"]);
     h.feed(0, &close(1000, ""));
     assert_eq!((brief(&mut h).last().unwrap().as_str(), h.s.state()), ("closed None", State::Closed));
+}
+
+#[test]
+fn a_first_word_that_is_for_another_connection_fails_the_attempt() {
+    let words = Words { greets: true, ..Words::default() };
+    let mut h = Harness::new(Config::provided().protocol(words).backoff(millis(10), millis(10)));
+    for (conn, id) in ["one", "two"].into_iter().enumerate() {
+        let endpoint = Endpoint::new("ws://127.0.0.1:9/").unwrap().param("id", id);
+        h.run();
+        let Some(Output::Provide(asked)) = h.asked.pop() else { panic!("it asks") };
+        h.s.handle_endpoint(asked, Ok(endpoint), h.now);
+        h.run();
+        h.open(conn);
+        if conn == 0 {
+            subscribe(&mut h, "a");
+            say(&mut h, 0, &["hello zero", "hello one"]);
+            let told = h.told();
+            let [OwnedEvent::Lost { error: got @ Error::Unsupported(_), retry_at: Some(at), .. }] = &told[..]
+            else {
+                panic!("{told:?}")
+            };
+            assert_eq!(
+                got.to_string(),
+                "the protocol could not take the server's first word: it is for zero"
+            );
+            assert_eq!((h.texts(0), h.close_frame(0)), (vec![], Some((1000, String::new()))));
+            h.advance(*at - h.now);
+        }
+    }
+    // Only the first is looked at.
+    say(&mut h, 1, &["hello two", "hello zero", "ok 2 a"]);
+    assert_eq!((brief(&mut h), h.s.state()), (vec!["+a".into(), "online true".into()], State::Online));
 }

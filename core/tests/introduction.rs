@@ -91,7 +91,8 @@ fn one_that_need_not_be_separate_may_be_answered_so_too() {
 
 #[test]
 fn every_message_knows_what_was_granted_last_on_its_connection() {
-    let words = Words { lasts: Some(secs(100)), unsubscribes: Ack::None, ..separate() };
+    let words =
+        Words { lasts: Some(secs(100)), unsubscribes: Ack::None, farewell: Some(Ack::None), ..separate() };
     let mut h = opened_with(words, |config| config.heartbeat_interval(secs(50)));
     say(&mut h, 0, &["granted tok-1"]);
     let a = subscribe(&mut h, "a");

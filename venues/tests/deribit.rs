@@ -167,18 +167,25 @@ async fn orders_are_cancelled_by_a_cut_and_kept_by_logging_out() {
     unpunished(&live);
 }
 
-/// What the documentation says a planned end must not be.
+/// A close frame would cancel.
 #[tokio::test]
-async fn a_planned_reconnect_ends_by_a_close_frame_which_cancels() {
+async fn a_planned_reconnect_logs_out_and_keeps_orders() {
     let live = venue();
     let deribit = trader().cancel_on_disconnect(CancelOnDisconnect::Connection);
     let (client, mut events) = start(&deribit, &live);
     online(&mut events).await;
     let trading = Trading::new(client.clone());
     let id = trading.buy(&NewOrder::limit(BTC, 10.0, 40_000.0)).await.unwrap().order.order_id;
+    let conn = live.open()[0];
     client.reconnect();
     assert!(online(&mut events).await);
-    live.wait_for(SOON, |venue| venue.order_state(&id) == "cancelled").unwrap();
+    // The server ended the old one, and the orders are there for the new one.
+    let last = |venue: &Venue| {
+        venue.called().iter().rev().find(|(on, _)| *on == conn).map(|(_, method)| method.clone())
+    };
+    live.wait_for(SOON, |venue| last(venue).as_deref() == Some("private/logout")).unwrap();
+    assert_eq!(trading.open_orders().await.unwrap().len(), 1);
+    assert_eq!(live.with(|venue| venue.order_state(&id).to_owned()), "open");
     client.shutdown(CloseOptions::new()).await;
     unpunished(&live);
 }

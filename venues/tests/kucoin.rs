@@ -389,6 +389,29 @@ async fn a_connection_is_changed_before_its_time_is_over() {
 }
 
 #[tokio::test]
+async fn a_welcome_for_another_connection_is_none() {
+    let live = Live::start(venue());
+    live.with(|venue| venue.wrong_welcome(true));
+    let url = live.http_url(BULLET_PUBLIC);
+    let driver = Driver::new(Kucoin::new().config().backoff(ms(1), ms(20))).unwrap().provider(move || {
+        let url = url.clone();
+        async move { tokio::task::spawn_blocking(move || fetch(&url)).await? }
+    });
+    let (client, events) = spawn(driver);
+    let mut trader = Trader { client, events, shown: String::new() };
+    let error = trader
+        .until(|event| match event {
+            OwnedEvent::AttemptFailed { error, .. } | OwnedEvent::Lost { error, .. } => Some(error.clone()),
+            _ => None,
+        })
+        .await;
+    assert!(error.to_string().contains("another connectId"), "{error}");
+    live.with(|venue| venue.wrong_welcome(false));
+    trader.online().await;
+    unpunished(&live);
+}
+
+#[tokio::test]
 async fn a_venue_that_is_busy_or_says_nothing_at_first_is_tried_again() {
     let live = Live::start(venue());
     live.with(|venue| venue.no_welcome(true));

@@ -38,7 +38,7 @@ pub(crate) fn every() -> Vec<Error> {
         Error::Disconnected(io),
         Error::Authentication(Refusal::new("invalid_credentials", 13004)),
         Error::Preparation(Refusal::new("bad_request", 13)),
-        Error::Unsupported(Unsupported { reason: "the authentication: no key".into() }),
+        Error::Unsupported(Unsupported { reason: "write the authentication: no key".into() }),
         Error::Notice(Notice::new("maintenance", Recovery::Reconnect)),
         Error::Notice(Notice::new("slow down", Recovery::Backoff(Duration::from_secs(3)))),
         Error::Expired,

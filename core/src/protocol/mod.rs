@@ -42,6 +42,17 @@ pub trait Protocol: fmt::Debug + Send + Sync {
         false
     }
 
+    /// Looks at the server's first word, the whole message, before anything is said on the connection: whether it is meant for this one, such as by
+    /// repeating an id of its endpoint's ([`Context::params`]). Default: any is good. It is not asked about later ones.
+    ///
+    /// # Errors
+    /// [`Unsupported`] if it is not ours: the connection ends with [`Error::Unsupported`](crate::Error::Unsupported), and another one is made after
+    /// the usual delay.
+    fn greeting(&self, text: &str, context: &Context<'_>) -> Result<(), Unsupported> {
+        let _ = (text, context);
+        Ok(())
+    }
+
     /// Writes the message that authenticates a connection to `out`: on a new one before anything else is sent on it, and again when the
     /// session refreshes it ([`reauthenticates`](Self::reauthenticates)). An empty `out`: there is none, which is the default. With
     /// [`Ack::Separate`] the outcome is an [`Inbound::Authenticated`].
@@ -219,6 +230,12 @@ pub trait Protocol: fmt::Debug + Send + Sync {
     /// Writes a last message to `out`, sent when the user closes the session, after all that he sent and before the close frame. An empty
     /// `out`, which is the default: there is none. With [`Ack::Response`] the close frame waits for the answer, or for the server to end the
     /// connection by itself, until the time for closing is over ([`CloseOptions::within`](crate::CloseOptions::within)).
+    ///
+    /// It is sent as well when the session leaves a connection that was online and works: for [`Session::reconnect`](crate::Session::reconnect), a
+    /// change over ([`life`](Self::life), [`Refresh::Reconnect`](crate::Refresh::Reconnect)), an endpoint's expiry, or a notice with
+    /// [`Recovery::Reconnect`]. What was accepted and not written by then is not sent, and told as such; if the last message of it was written in
+    /// part, in several frames, there is no farewell. The next connection does not wait for any of that: with [`Ack::Response`] the old one
+    /// awaits the answer, for `Config::close_timeout`, then says its close frame, all beside the new one.
     fn farewell(&self, id: u64, context: &Context<'_>, out: &mut String) -> Ack {
         let _ = (id, context, out);
         Ack::None
@@ -348,7 +365,8 @@ pub enum Inbound<'m> {
         /// The parameters, as the protocol encodes them.
         params: Option<&'m str>,
     },
-    /// The server's first word, if it speaks first ([`Protocol::greets`]); later ones mean nothing. The user is not told.
+    /// The server's first word, if it speaks first ([`Protocol::greets`]), for [`Protocol::greeting`] to look at; later ones mean nothing. The user
+    /// is not told.
     Greeting,
     /// A heartbeat of the server: [`Protocol::heartbeat_reply`] answers it. The user is not told.
     Heartbeat,

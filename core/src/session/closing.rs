@@ -2,13 +2,14 @@
 
 use super::Session;
 use super::event::{SendId, Unsent};
-use super::link::Stage;
+use super::link::{Stage, Step};
 use super::requests::What;
 use super::status::State;
 use crate::error::Error;
-use crate::protocol::{Ack, Traffic};
+use crate::protocol::{self, Ack, Traffic};
 use crate::record::Input;
-use crate::ws::CloseCode;
+use crate::ws::receiver::Inbound;
+use crate::ws::{CloseCode, Kind};
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 
@@ -201,6 +202,68 @@ impl Session {
             }
         }
         true
+    }
+
+    /// The session leaves a connection that works: the protocol's farewell, if it was online. Its id if an answer is awaited.
+    pub(super) fn say_farewell(&mut self, index: usize, now: Instant) -> Option<u64> {
+        if self.closing || self.history.state != State::Online {
+            return None;
+        }
+        let id = self.requests.peek_id();
+        self.text.clear();
+        let context = self.links[index].context(self.clock.wall(now));
+        let ack = self.config.protocol.farewell(id, &context, &mut self.text);
+        if self.text.is_empty() {
+            return None;
+        }
+        self.requests.next_id();
+        self.spend_anyway(Traffic::Farewell, now);
+        self.own_sent += 1;
+        // What was taken back of messages that were not written is in the compression's window: this one must not refer to it.
+        self.links[index].sender.message(Kind::Text, self.text.as_bytes(), false);
+        (ack != Ack::None).then_some(id)
+    }
+
+    /// Takes one thing off a connection that was left and whose `farewell` has no answer yet: nothing but that answer matters. False if there
+    /// was nothing.
+    pub(super) fn step_parting(&mut self, index: usize, farewell: u64) -> bool {
+        let parts = match self.links[index].poll() {
+            Step::Idle => return false,
+            Step::Inbound(inbound) => {
+                self.tap_inbound(index, inbound);
+                match inbound {
+                    Inbound::Message(Kind::Text, at) if self.inspects => {
+                        self.is_answer(self.links[index].receiver.text(at), farewell)
+                    }
+                    Inbound::Close(_) => true,
+                    _ => false,
+                }
+            }
+            Step::Failed(_) | Step::Upgraded(_) | Step::Redirect(_) => true,
+        };
+        if parts {
+            self.links[index].part();
+        }
+        true
+    }
+
+    /// Whether this message, or a part of it, is the answer to this request.
+    fn is_answer(&self, text: &str, request: u64) -> bool {
+        let protocol = &self.config.protocol;
+        let answers =
+            |text| matches!(protocol.classify(text), protocol::Inbound::Response { id, .. } if id == request);
+        if protocol.classify(text) != protocol::Inbound::Batch {
+            return answers(text);
+        }
+        let mut cursor = 0;
+        loop {
+            let before = cursor;
+            match protocol.item(text, &mut cursor).filter(|_| cursor > before) {
+                Some(item) if answers(item) => return true,
+                Some(_) => {}
+                None => return false,
+            }
+        }
     }
 
     /// Sends the close frame.

@@ -32,7 +32,7 @@ impl Feed {
     }
 
     /// The same as a socket and what lies between would have it.
-    pub(crate) fn read(&mut self, receiver: &mut Receiver, retired: bool) -> Result<bool, Error> {
+    pub(crate) fn read(&mut self, receiver: &mut Receiver, deaf: bool) -> Result<bool, Error> {
         let mut any = false;
         while self.at < self.bytes.len() {
             let room = receiver.recv_buffer();
@@ -44,7 +44,7 @@ impl Feed {
             self.at += len;
             receiver.received(len);
             any = true;
-            if retired {
+            if deaf {
                 receiver.discard();
             }
         }

@@ -9,7 +9,7 @@ use super::subscriptions::Subscription;
 use super::topic::SubscriptionState;
 use super::{Announced, Batch, Mutant, RequestId, Session, SubscriptionId};
 use crate::error::{Closed, Error, Notice, Recovery, Timeout};
-use crate::protocol::{self, Fault};
+use crate::protocol::{self, Fault, Unsupported};
 use crate::ws::receiver::{Inbound, Place};
 use crate::ws::{CloseCode, Kind, close};
 use std::time::Instant;
@@ -20,6 +20,9 @@ impl Session {
         if self.batch.is_some_and(|batch| batch.link == index) {
             self.step_batch(now);
             return true;
+        }
+        if let Some(farewell) = self.links[index].farewell() {
+            return self.step_parting(index, farewell);
         }
         match self.links[index].poll() {
             Step::Idle if self.renew && self.current == Some(index) => {
@@ -235,9 +238,7 @@ impl Session {
                 params: params.map(place),
             },
             protocol::Inbound::Greeting => {
-                if self.greeted() {
-                    self.begin_authentication("greeted", now);
-                }
+                self.take_greeting(index, at, now);
                 Announced::Nothing
             }
             protocol::Inbound::Heartbeat => {
@@ -258,6 +259,22 @@ impl Session {
                     self.notice = Some(Notice::new(said, recovery));
                 }
                 Announced::Notice { link: index, at, recovery }
+            }
+        }
+    }
+
+    /// The server's first word, if that is awaited: all begins with it, unless it is meant for another connection.
+    fn take_greeting(&mut self, index: usize, at: Place, now: Instant) {
+        if !self.greeted() {
+            return;
+        }
+        let link = &self.links[index];
+        let context = link.context(self.clock.wall(now));
+        match self.config.protocol.greeting(link.receiver.text(at), &context) {
+            Ok(()) => self.begin_authentication("greeted", now),
+            Err(other) => {
+                let reason = format!("take the server's first word: {}", other.reason);
+                self.failed(index, Error::Unsupported(Unsupported { reason }), now);
             }
         }
     }

@@ -117,7 +117,7 @@ impl Session {
             What::Prepare(_) => "what prepares the connection",
             _ => "the authentication",
         };
-        let error = Error::Unsupported(Unsupported { reason: format!("{what}: {}", unsaid.reason) });
+        let error = Error::Unsupported(Unsupported { reason: format!("write {what}: {}", unsaid.reason) });
         match self.history.state {
             State::Online => self.cannot_reauthenticate(error, now),
             // The user leaves anyway.

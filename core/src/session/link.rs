@@ -9,8 +9,8 @@
 //! - `Handshake`: a proxy if there is one and TLS if the URL asks for it (together the `Way`), then HTTP.
 //! - `Open`: frames both ways.
 //! - `Closing`: our close frame is on its way, the peer's is awaited; messages still arrive.
-//! - `Retired`: nothing more is expected from it; what is queued (a close frame, mostly) is flushed, input is thrown away,
-//!   and the peer has until the deadline to end the connection. The session has long moved on.
+//! - `Retired`: nothing more is expected from it, except the answer to a farewell, before our close frame; what is queued (a close frame,
+//!   mostly) is flushed, input is thrown away, and the peer has until the deadline to end the connection. The session has long moved on.
 
 use super::config::Terms;
 use super::event::SendId;
@@ -72,6 +72,8 @@ pub(crate) struct Link {
     /// Pongs that wait to be written: how many bytes will have been written once each is out.
     pongs: VecDeque<u64>,
     lingers: bool,
+    /// It is retired, and the answer to this farewell comes before our close frame.
+    farewell: Option<u64>,
     /// What is to be told to a recorder, if there is one, and what was told last of what is left to be written.
     pub(super) notes: Option<Vec<Note>>,
     pub(super) told: Left,
@@ -186,6 +188,7 @@ impl Link {
             sent: 0,
             pongs: VecDeque::new(),
             lingers: false,
+            farewell: None,
             told: Left::default(),
             feed: replayed.then(Box::default),
         })
@@ -233,7 +236,7 @@ impl Link {
             return way.handle_received(len);
         }
         self.receiver.received(len);
-        if self.is_retired() {
+        if self.is_deaf() {
             self.receiver.discard();
         }
     }
@@ -315,7 +318,7 @@ impl Link {
                 }
                 self.plaintext_written(taken);
             }
-            if self.is_retired() && self.plaintext().is_empty() {
+            if self.is_deaf() && self.plaintext().is_empty() {
                 way.close_notify();
             }
             self.way = Some(way);
@@ -325,8 +328,8 @@ impl Link {
     /// Moves what can be decrypted to the receiver; false if that was nothing.
     fn decrypt(&mut self) -> Result<bool, Error> {
         if let Some(feed) = &mut self.feed {
-            let retired = matches!(self.stage, Stage::Retired);
-            return feed.read(&mut self.receiver, retired);
+            let deaf = matches!(self.stage, Stage::Retired) && self.farewell.is_none();
+            return feed.read(&mut self.receiver, deaf);
         }
         let Some(way) = &mut self.way else { return Ok(false) };
         let mut any = false;
@@ -337,7 +340,7 @@ impl Link {
             }
             self.receiver.received(len);
             any = true;
-            if matches!(self.stage, Stage::Retired) {
+            if matches!(self.stage, Stage::Retired) && self.farewell.is_none() {
                 self.receiver.discard();
             }
         }
@@ -361,12 +364,7 @@ impl Link {
                         return Step::Failed(Error::Handshake(error));
                     }
                 },
-                Stage::Open | Stage::Closing => match self.receiver.poll() {
-                    Ok(Some(inbound)) => return Step::Inbound(inbound),
-                    Ok(None) => Ok(Step::Idle),
-                    Err(error) => Err(Error::Protocol(error)),
-                },
-                Stage::Retired => {
+                Stage::Retired if self.farewell.is_none() => {
                     // Only TLS has anything to read here, so that it sees the peer's end.
                     if self.decrypt().is_err() || self.peer_closed() {
                         // What is queued goes out if it can; nobody waits for more.
@@ -376,6 +374,11 @@ impl Link {
                     }
                     return Step::Idle;
                 }
+                Stage::Open | Stage::Closing | Stage::Retired => match self.receiver.poll() {
+                    Ok(Some(inbound)) => return Step::Inbound(inbound),
+                    Ok(None) => Ok(Step::Idle),
+                    Err(error) => Err(Error::Protocol(error)),
+                },
             };
             match step.and_then(|_| self.decrypt()) {
                 Ok(true) => {}
@@ -469,12 +472,51 @@ impl Link {
             // What is left of the request would only confuse the peer.
             self.written = self.request.len();
         }
+        self.receiver.discard();
+        self.retired(deadline, lingers);
+        self.farewell = None;
+    }
+
+    /// The same after a farewell, if its answer is awaited: our close frame follows on that ([`part`](Self::part)), so that what is read still matters.
+    pub(crate) fn retire_awaiting(&mut self, farewell: u64, deadline: Instant) {
+        self.retired(deadline, true);
+        self.farewell = Some(farewell);
+    }
+
+    fn retired(&mut self, deadline: Instant, lingers: bool) {
         self.stage = Stage::Retired;
         self.deadline = Some(deadline);
         self.liveness = Liveness::default();
         self.lingers = lingers;
         self.granted = Granted(None);
-        self.receiver.discard();
+    }
+
+    /// The farewell whose answer is awaited.
+    pub(crate) fn farewell(&self) -> Option<u64> {
+        self.farewell
+    }
+
+    /// It is not awaited any more: our close frame, and the peer has the time that is left to end the connection.
+    pub(crate) fn part(&mut self) {
+        if self.farewell.take().is_some() {
+            let (payload, len) = close::payload(CloseCode::Normal, "");
+            self.sender.close(&payload[..len]);
+            self.receiver.discard();
+        }
+    }
+
+    /// Its time is over. True if it has a deadline no more; one that was still to say that it closes gets the time until `then` for that.
+    pub(crate) fn run_out(&mut self, then: Instant) -> bool {
+        let parts = self.farewell.is_some();
+        self.part();
+        self.lingers &= !parts;
+        self.deadline = parts.then_some(then);
+        !parts
+    }
+
+    /// Nothing that comes on it matters.
+    fn is_deaf(&self) -> bool {
+        self.is_retired() && self.farewell.is_none()
     }
 
     /// Whether its end has a time, whatever the user does: our close frame is out, or nothing more is expected of it.

@@ -30,18 +30,25 @@ impl Session {
         if noticed.is_some() {
             self.fault_recovery = None;
         }
+        let works = noticed.is_none() && reply.is_some() && link.gone.is_none();
         let error = noticed.map_or(error, Error::Notice);
         // The peer's fault comes behind what it was answered before: that goes out, and counts as sent, ahead of the close frame.
         let flush = matches!(error, Error::Protocol(_)) && link.gone.is_none();
         let unwritten = if flush { Unwritten::default() } else { link.sender.unwritten() };
         let messages = link.sender.messages();
         let mut unsent = link.unsent(unwritten, self.last_send, self.limited);
+        let parts = works && error.is_parting() && link.sender.is_between_messages();
         // A peer that was told why it is left gets the time to read it.
         if !flush {
             // What is reported unsent must not be sent after all.
             link.sender.cut();
         }
-        link.retire(reply, until, reply.is_some());
+        let farewell = if parts { self.say_farewell(index, now) } else { None };
+        let link = &mut self.links[index];
+        match farewell {
+            Some(id) => link.retire_awaiting(id, until),
+            None => link.retire(reply, until, reply.is_some()),
+        }
         if self.current.take_if(|current| *current == index).is_none() {
             return;
         }

@@ -41,10 +41,12 @@ impl Session {
     /// expected of a connection that was left. False if that changed nothing.
     pub(super) fn run_out(&mut self, now: Instant) -> bool {
         self.expire_requests(now);
+        let then = now + self.config.close_timeout;
         let left = self.links.iter_mut().filter(|link| link.is_retired());
+        let due = left.filter(|link| link.deadline.is_some_and(|at| at <= now));
         // `is_over` sees that there is no deadline any more.
-        let dropped = left.filter_map(|link| link.deadline.take_if(|at| *at <= now)).count();
-        dropped > 0 || !self.events.is_empty()
+        let ended = due.map(|link| link.run_out(then)).count();
+        ended > 0 || !self.events.is_empty()
     }
 
     /// Deals with what else is due. Only when all that arrived is parsed and told: a pong, an answer or a close frame may be among it.

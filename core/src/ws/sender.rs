@@ -203,6 +203,13 @@ impl Sender {
         self.frame(FIN | CLOSE, payload);
     }
 
+    /// Whether another message may follow if all that was not begun to be written is taken back: not in the middle of one that goes in several frames.
+    pub(crate) fn is_between_messages(&self) -> bool {
+        let rest = frames(&self.bytes[..self.tail]).filter(|(at, _)| *at >= self.head);
+        let first = rest.map(|(at, _)| self.bytes[at]).find(|first| first & 0x8 == 0);
+        first.is_none_or(|first| first & 0x0f != CONTINUATION)
+    }
+
     /// Takes back all frames that were not begun to be written.
     pub(crate) fn cut(&mut self) {
         let begun =

@@ -2,7 +2,7 @@
 //!
 //! The client says `auth 1`, `prep 2 0`, `sub 3 a,b`, `unsub 4 a`, `ask 5 method`, `beat 6`, `bye 7`; what it was granted last stands behind that in
 //! angle brackets. The server says `ok 1 text`, `no 1 7:text` (an error with its code), `granted text`, `denied 7:text`, `list a,b`,
-//! `refused 7:text`, `on a`, `off a`, `hello`, and `a 17`, which is data of the topic `a`.
+//! `refused 7:text`, `on a`, `off a`, `hello` or `hello id`, and `a 17`, which is data of the topic `a`.
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of this")]
 #![allow(clippy::unwrap_used, reason = "in tests, a panic is the report")]
@@ -31,6 +31,8 @@ pub struct Words {
     pub per_message: usize,
     pub per_connection: Option<usize>,
     pub life: Option<Duration>,
+    /// It says `bye 7` before it leaves.
+    pub farewell: Option<Ack>,
     pub tracker: Option<fn() -> Box<dyn Tracker>>,
     pub limits: Vec<Limit>,
     pub recovery: fn(Fault<'_>) -> Option<Recovery>,
@@ -58,6 +60,7 @@ impl Default for Words {
             per_message: 10,
             per_connection: None,
             life: None,
+            farewell: None,
             tracker: None,
             limits: vec![],
             recovery: |_| None,
@@ -110,6 +113,16 @@ impl Protocol for Words {
 
     fn greets(&self) -> bool {
         self.greets
+    }
+
+    fn greeting(&self, text: &str, context: &Context<'_>) -> Result<(), Unsupported> {
+        let own = context.params.get("id");
+        match text.split_once(' ') {
+            Some((_, id)) if own.is_some_and(|own| own != id) => {
+                Err(Unsupported { reason: format!("it is for {id}") })
+            }
+            _ => Ok(()),
+        }
     }
 
     fn authenticate(&self, id: u64, context: &Context<'_>, out: &mut String) -> Result<Ack, Unsupported> {
@@ -211,8 +224,9 @@ impl Protocol for Words {
     }
 
     fn farewell(&self, id: u64, context: &Context<'_>, out: &mut String) -> Ack {
+        let Some(ack) = self.farewell else { return Ack::None };
         said(out, format!("bye {id}"), context);
-        Ack::None
+        ack
     }
 
     fn limits(&self) -> Vec<Limit> {

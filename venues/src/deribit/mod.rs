@@ -29,8 +29,8 @@
 //!
 //! | the end | with cancel-on-disconnect | without |
 //! | --- | --- | --- |
-//! | the session is closed (`Client::close`, `shutdown`) while it is authenticated: `private/logout` is sent, the server ends the connection | orders stay | orders stay |
-//! | the connection is lost, or ended by a close frame: `Client::reconnect`, a change over, a session without credentials | orders of the connection are cancelled | orders stay |
+//! | the session is closed (`Client::close`, `shutdown`), or leaves a connection that works (`Client::reconnect`), while it is authenticated: `private/logout` is sent, the server ends the connection | orders stay | orders stay |
+//! | the connection is lost, or ended by a close frame: the server is silent for too long, a session without credentials | orders of the connection are cancelled | orders stay |
 //! | nothing is heard of us: no answer to a test request, or nothing for 10 minutes | orders of the connection are cancelled | orders stay |
 //! | the machine is gone without a word (half-open) | orders are cancelled when the server notices, at the next test request | orders stay |
 //!

@@ -52,6 +52,12 @@ pub(super) fn classify<'m>(text: &'m str, consecutive: impl Fn(&str) -> bool) ->
     }
 }
 
+/// The id of the connection that a welcome names, if it names one.
+pub(super) fn welcomed(text: &str) -> Option<Cow<'_, str>> {
+    let id = Envelope::read(text)?.id?;
+    serde_json::from_str(id.get()).ok()
+}
+
 fn data<'m>(envelope: &Envelope<'m>, consecutive: impl Fn(&str) -> bool) -> Inbound<'m> {
     // One that is written with escapes is data without topic.
     let Some(topic) = envelope.topic.and_then(plain) else { return Inbound::other() };

@@ -172,6 +172,16 @@ impl Protocol for Kucoin {
         true
     }
 
+    /// A welcome that names another connection's id is not ours: what follows would not be either.
+    fn greeting(&self, text: &str, context: &Context<'_>) -> Result<(), Unsupported> {
+        match (context.params.get(CONNECT_ID), message::welcomed(text)) {
+            (Some(own), Some(other)) if own != other => {
+                Err(Unsupported { reason: "the welcome has another connectId than the endpoint".to_owned() })
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn request(
         &self,
         _: u64,

@@ -20,6 +20,21 @@ fn write(verb: &str, topics: &[Topic]) -> Result<String, String> {
 }
 
 #[test]
+fn a_welcome_is_ours_if_it_names_our_connection() {
+    let welcome = |params: &Params, text: &str| {
+        Kucoin::new().greeting(text, &Context::new(SystemTime::UNIX_EPOCH, params)).is_ok()
+    };
+    let ours = Params::from_iter([(CONNECT_ID, "one\u{e9}")]);
+    assert!(welcome(&ours, "{\"id\":\"one\\u00e9\",\"type\":\"welcome\"}"));
+    assert!(!welcome(&ours, r#"{"id":"two","type":"welcome"}"#));
+    // What names none may be ours, and a connection that has none asks for none.
+    for text in [r#"{"type":"welcome"}"#, r#"{"id":7,"type":"welcome"}"#, "no JSON"] {
+        assert!(welcome(&ours, text), "{text}");
+    }
+    assert!(welcome(&Params::default(), r#"{"id":"two","type":"welcome"}"#));
+}
+
+#[test]
 fn topics_of_a_channel_share_a_message() {
     assert_eq!(
         write("subscribe", &[ticker("BTC-USDT"), ticker("ETH-USDT")]).unwrap(),
