@@ -75,12 +75,7 @@ fn venues() -> &'static [Venue] {
                 vec![okx::books("BTC-USDT"), okx::trades("BTC-USDT"), okx::orders("SPOT"), okx::account()],
                 |_| None,
             ),
-            venue(
-                "bybit",
-                Box::new(bybit::Bybit::public(bybit::Category::Linear)),
-                books.to_vec(),
-                of_bybit,
-            ),
+            venue("bybit", Box::new(bybit::Bybit::public(bybit::Category::Linear)), books.to_vec(), of_bybit),
             venue(
                 "bybit-private",
                 Box::new(bybit::Bybit::private("key", "secret")),
@@ -106,7 +101,9 @@ pub fn run(data: &[u8]) {
     for venue in venues() {
         let Some(want) = (venue.topic)(&value) else { continue };
         match venue.protocol.classify(&text) {
-            Inbound::Message { topic: Some(topic), .. } => assert_eq!(topic.to_string(), want, "{}: {text}", venue.name),
+            Inbound::Message { topic: Some(topic), .. } => {
+                assert_eq!(topic.to_string(), want, "{}: {text}", venue.name)
+            }
             found => panic!("{}: {text}: {found:?} and not data of {want}", venue.name),
         }
     }
@@ -117,7 +114,10 @@ impl Venue {
         let (name, protocol) = (self.name, &*self.protocol);
         let inside = |part: &str| {
             let (whole, part) = (text.as_bytes().as_ptr_range(), part.as_bytes().as_ptr_range());
-            assert!(whole.start <= part.start && part.end <= whole.end, "{name}: {text:?}: it is not of the message");
+            assert!(
+                whole.start <= part.start && part.end <= whole.end,
+                "{name}: {text:?}: it is not of the message"
+            );
         };
         let found = protocol.classify(text);
         assert_eq!(found, protocol.classify(text), "{name}: the same text was read as something else");
@@ -134,7 +134,11 @@ impl Venue {
             | Inbound::Refused(part)
             | Inbound::Notice { text: part, .. } => {
                 inside(part);
-                let _ = (protocol.error(part), protocol.authenticated(part), protocol.recovery(Fault::Preparation(part)));
+                let _ = (
+                    protocol.error(part),
+                    protocol.authenticated(part),
+                    protocol.recovery(Fault::Preparation(part)),
+                );
             }
             Inbound::Request { id, method, params } => {
                 inside(id);
@@ -193,7 +197,10 @@ impl Venue {
         let written = said.is_empty() || serde_json::from_str::<Value>(&said).is_ok();
         // The parameters of a topic may be put in as they are.
         assert!(!wrote || written || serde_json::from_str::<Value>(text).is_err(), "{name}: {said}");
-        assert!(protocol.shares(&topic, &self.topics[0]) == protocol.shares(&self.topics[0], &topic), "{name}");
+        assert!(
+            protocol.shares(&topic, &self.topics[0]) == protocol.shares(&self.topics[0], &topic),
+            "{name}"
+        );
         let _ = protocol.authenticate(1, &context, &mut said);
         let _ = protocol.farewell(1, &context, &mut said);
     }
@@ -214,7 +221,8 @@ fn of_deribit(value: &Value) -> Option<String> {
 fn of_binance(value: &Value) -> Option<String> {
     // What events say of the connection has a type.
     let data = value.get("data")?.as_object()?;
-    (data.get("e").is_none() && value.as_object()?.len() == 2).then(|| text(value, "stream").map(str::to_owned))?
+    (data.get("e").is_none() && value.as_object()?.len() == 2)
+        .then(|| text(value, "stream").map(str::to_owned))?
 }
 
 fn of_kucoin(value: &Value) -> Option<String> {
@@ -237,8 +245,16 @@ fn of_coinbase(value: &Value) -> Option<String> {
     let event = value.get("events")?.get(0)?;
     // In a book's event, and in one of others that has nothing of its own, all is as documented.
     let of = match list {
-        None if event.as_object()?.keys().all(|key| matches!(key.as_str(), "product_id" | "type" | "updates")) => event,
-        Some(list) if event.as_object()?.keys().all(|key| key == list || key == "type") => event.get(list)?.get(0)?,
+        None if event
+            .as_object()?
+            .keys()
+            .all(|key| matches!(key.as_str(), "product_id" | "type" | "updates")) =>
+        {
+            event
+        }
+        Some(list) if event.as_object()?.keys().all(|key| key == list || key == "type") => {
+            event.get(list)?.get(0)?
+        }
         _ => return None,
     };
     text(of, "product_id").map(|product| format!("{channel}:{product}"))

@@ -381,6 +381,7 @@ mod simulated {
         ];
         let trial = Trial::new(config, venue, read)
             .topics(topics)
+            .length(Duration::from_secs(20)..Duration::from_secs(120), Duration::from_secs(60))
             .faults(Duration::from_secs(40), move |venue, dice, now, out| match dice.below(3) {
                 // Not both: what is lost behind a snapshot whose list has not come yet is told, but not made anew.
                 0 | 1 if seed % 3 == 0 => {
@@ -398,7 +399,7 @@ mod simulated {
 
     #[test]
     fn hundreds_of_seeds() {
-        let total = sweep(0..200, trial);
-        assert!(total.reconnects > 200 && total.gaps > 200 && total.messages > 20_000, "{total}");
+        let total = sweep(0..150, trial);
+        assert!(total.reconnects > 150 && total.gaps > 150 && total.messages > 5_000, "{total}");
     }
 }
