@@ -10,6 +10,9 @@ mod buffers;
 #[path = "../examples/bybit.rs"]
 mod bybit;
 #[expect(dead_code, reason = "a main that nobody calls")]
+#[path = "../examples/coinbase.rs"]
+mod coinbase;
+#[expect(dead_code, reason = "a main that nobody calls")]
 #[path = "../examples/deribit.rs"]
 mod deribit;
 #[expect(dead_code, reason = "a main that nobody calls")]
@@ -104,6 +107,12 @@ async fn bybit() {
 }
 
 #[tokio::test]
+async fn coinbase() {
+    let summary = coinbase::run().await.unwrap();
+    assert!(summary.ends_with("1 reconnect, 1 hole"), "{summary}");
+}
+
+#[tokio::test]
 async fn deribit() {
     let summary = deribit::run().await.unwrap();
     assert!(summary.ends_with("1 reconnect, 1 order cancelled by the venue, 1 by hand, 1 kept"), "{summary}");
@@ -143,6 +152,7 @@ fn they_are_short() {
         ("buffers", include_str!("../examples/buffers.rs"), 80),
         ("binance", include_str!("../examples/binance.rs"), 150),
         ("bybit", include_str!("../examples/bybit.rs"), 140),
+        ("coinbase", include_str!("../examples/coinbase.rs"), 130),
         ("deribit", include_str!("../examples/deribit.rs"), 160),
         ("kraken", include_str!("../examples/kraken.rs"), 120),
         ("okx", include_str!("../examples/okx.rs"), 120),

@@ -11,6 +11,8 @@ fn main() -> std::io::Result<()> {
         ("deflate", deflated()),
         ("proxy", proxies()),
         ("session", sessions()),
+        ("venues", messages()?),
+        ("record", records()?),
     ] {
         std::fs::create_dir_all(corpus.join(target))?;
         for (name, bytes) in seeds {
@@ -21,6 +23,53 @@ fn main() -> std::io::Result<()> {
 }
 
 type Seeds = Vec<(String, Vec<u8>)>;
+
+/// What venues say: the messages that stand in the unit tests of their protocols.
+fn messages() -> std::io::Result<Seeds> {
+    let mut seeds = Seeds::new();
+    let venues = Path::new(env!("CARGO_MANIFEST_DIR")).join("../venues/src");
+    for (name, text) in sources(&venues, "rs")? {
+        let raw = text.split("r#\"").skip(1).filter_map(|rest| rest.split_once("\"#")).map(|(raw, _)| raw);
+        // A template of `format!` is none.
+        let said = raw.filter(|raw| raw.starts_with(['{', '[']) && !raw.contains("{{") && raw.len() > 8);
+        seeds.extend(said.enumerate().map(|(n, text)| (format!("{name}-{n}"), text.as_bytes().to_vec())));
+    }
+    seeds.push(("pong".to_owned(), b"pong".to_vec()));
+    Ok(seeds)
+}
+
+fn records() -> std::io::Result<Seeds> {
+    let records = Path::new(env!("CARGO_MANIFEST_DIR")).join("../record/tests/records");
+    let mut seeds = Seeds::new();
+    for (name, text) in sources(&records, "jsonl")? {
+        seeds.push((name.clone(), text.as_bytes().to_vec()));
+        let header = text.lines().next().unwrap_or_default();
+        let lines = text.lines().skip(1).enumerate();
+        // A line alone, and behind the first of its file.
+        for (n, line) in lines.take(12) {
+            seeds.push((format!("{name}-{n}"), line.as_bytes().to_vec()));
+            seeds.push((format!("{name}-{n}-behind"), format!("{header}\n{line}\n").into_bytes()));
+        }
+    }
+    Ok(seeds)
+}
+
+/// The files below a directory with this extension: a name made of the path, and the text.
+fn sources(dir: &Path, extension: &str) -> std::io::Result<Vec<(String, String)>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        if path.is_dir() {
+            let below = sources(&path, extension)?;
+            found.extend(below.into_iter().map(|(inner, text)| (format!("{name}-{inner}"), text)));
+        } else if path.extension().is_some_and(|of| of == extension) {
+            found.push((name, std::fs::read_to_string(&path)?));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
 
 /// Flags: 1 and 2 head, 4 and 8 body, 16 few headers, 32 SOCKS5, 64 credentials, 128 a list of hosts.
 fn proxies() -> Seeds {

@@ -7,7 +7,9 @@ pub mod deflate;
 pub mod frames;
 pub mod handshake;
 pub mod proxy;
+pub mod record;
 pub mod session;
+pub mod venues;
 
 mod memory;
 
@@ -107,12 +109,14 @@ mod tests {
     #[test]
     fn corpus() {
         type Run = fn(&[u8]);
-        let targets: [(&str, Run); 5] = [
+        let targets: [(&str, Run); 7] = [
             ("frames", super::frames::run),
             ("handshake", super::handshake::run),
             ("deflate", super::deflate::run),
             ("proxy", super::proxy::run),
             ("session", super::session::run),
+            ("venues", super::venues::run),
+            ("record", super::record::run),
         ];
         for (name, run) in targets {
             let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(name);

@@ -103,7 +103,9 @@ impl Protocol for Venue {
     fn prepare(&self, step: u32, id: u64, _: &Context<'_>, out: &mut String) -> Result<Ack, Unsupported> {
         let Some(ack) = self.manner.steps().get(step as usize) else { return Ok(Ack::None) };
         self.sign()?;
-        out.push_str(&format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"private/prepare","params":[{step}]}}"#));
+        out.push_str(&format!(
+            r#"{{"jsonrpc":"2.0","id":{id},"method":"private/prepare","params":[{step}]}}"#
+        ));
         Ok(*ack)
     }
 
@@ -130,11 +132,22 @@ impl Protocol for Venue {
         self.manner.life()
     }
 
-    fn request(&self, id: u64, request: &Request<'_>, context: &Context<'_>, out: &mut String) -> Result<(), Unsupported> {
+    fn request(
+        &self,
+        id: u64,
+        request: &Request<'_>,
+        context: &Context<'_>,
+        out: &mut String,
+    ) -> Result<(), Unsupported> {
         self.rpc.request(id, request, context, out)
     }
 
-    fn batch(&self, requests: &[(u64, Request<'_>)], context: &Context<'_>, out: &mut String) -> Result<(), Unsupported> {
+    fn batch(
+        &self,
+        requests: &[(u64, Request<'_>)],
+        context: &Context<'_>,
+        out: &mut String,
+    ) -> Result<(), Unsupported> {
         self.rpc.batch(requests, context, out)
     }
 
@@ -151,13 +164,25 @@ impl Protocol for Venue {
         self.rpc.topics_per_message()
     }
 
-    fn subscribe(&self, id: u64, topics: &[&Topic], context: &Context<'_>, out: &mut String) -> Result<Ack, Unsupported> {
+    fn subscribe(
+        &self,
+        id: u64,
+        topics: &[&Topic],
+        context: &Context<'_>,
+        out: &mut String,
+    ) -> Result<Ack, Unsupported> {
         let ack = self.rpc.subscribe(id, topics, context, out)?;
         self.sign()?;
         Ok(self.ack(ack))
     }
 
-    fn unsubscribe(&self, id: u64, topics: &[&Topic], context: &Context<'_>, out: &mut String) -> Result<Ack, Unsupported> {
+    fn unsubscribe(
+        &self,
+        id: u64,
+        topics: &[&Topic],
+        context: &Context<'_>,
+        out: &mut String,
+    ) -> Result<Ack, Unsupported> {
         let ack = self.rpc.unsubscribe(id, topics, context, out)?;
         Ok(self.ack(ack))
     }

@@ -414,7 +414,8 @@ impl Protocol for Bybit {
 fn order_answer<'m>(text: &'m str, id: u64, is: &Envelope<'m>) -> Inbound<'m> {
     let result = match is.code {
         Some(0) if is.op.is_some_and(|op| op.ends_with("-batch")) => Ok(text),
-        Some(0) => Ok(Envelope::with_data(text).and_then(|is| is.data).unwrap_or("null")),
+        // What is told is a part of the message.
+        Some(0) => Ok(Envelope::with_data(text).and_then(|is| is.data).unwrap_or(text)),
         _ => Err(text),
     };
     Inbound::Response { id, result }
