@@ -110,6 +110,7 @@ impl Session {
             What::Authenticate => self.authentication_answered(index, at, ok, now),
             What::Prepare(step) => self.preparation_answered(step, index, at, ok, now),
             What::Subscribe { topics } => {
+                topics.iter().for_each(|topic| self.subscriptions.leaving.forgive(*topic));
                 if ok {
                     self.subscribe_answered(id, &topics, index, at, now);
                 } else {
@@ -189,6 +190,7 @@ impl Session {
     /// still come, and what was in force stays so.
     pub(super) fn topics_listed(&mut self, index: usize, at: Place, now: Instant) {
         let text = self.links[index].receiver.text(at);
+        self.subscriptions.leaving.listed(|topic| self.config.protocol.confirms(text, topic));
         let mut named: Vec<SubscriptionId> = Vec::new();
         for (request, topics, _) in self.requests.subscribes() {
             let awaited = topics.iter().filter(|topic| self.subscriptions.awaits(**topic, request));
@@ -328,6 +330,7 @@ impl Session {
             What::Authenticate if late => self.overdue = Some(Timeout::Authentication),
             What::Prepare(_) if late => self.overdue = Some(Timeout::Preparation),
             What::Subscribe { topics } if late => {
+                topics.iter().for_each(|topic| self.subscriptions.leaving.forgive(*topic));
                 let awaits = |topic: &SubscriptionId| self.subscriptions.awaits(*topic, id);
                 let topics: Vec<SubscriptionId> = topics.into_iter().filter(awaits).collect();
                 let reason = format!("no answer in {:?}", self.config.request_timeout);
