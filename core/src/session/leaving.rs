@@ -102,7 +102,9 @@ impl Leaving {
             self.muted.remove(left.topic.name());
         }
         // It answers in order.
-        ids.iter().for_each(|id| self.forgive(*id));
+        for id in ids {
+            self.owed.remove(id);
+        }
         self.said(ids, true);
     }
 
@@ -123,14 +125,18 @@ impl Leaving {
         id.is_some_and(|id| self.owed.remove(&id).is_some())
     }
 
-    /// Whether the peer still owes the answer to having been asked for this one.
-    pub(crate) fn owes(&self, id: SubscriptionId) -> bool {
-        self.owed.contains_key(&id)
+    /// Whether the peer still owes the answer to this request, which asked for it.
+    pub(crate) fn owes(&self, id: SubscriptionId, request: u64) -> bool {
+        self.owed.get(&id).is_some_and(|owed| owed.request == request)
     }
 
-    /// It owes none any more: it answered, or its time is over.
-    pub(crate) fn forgive(&mut self, id: SubscriptionId) {
-        self.owed.remove(&id);
+    /// It owes none to this request any more: it answered, or the time for that is over.
+    pub(crate) fn forgive(&mut self, ids: &[SubscriptionId], request: u64) {
+        for id in ids {
+            if self.owes(*id, request) {
+                self.owed.remove(id);
+            }
+        }
     }
 
     /// The peer listed what is subscribed to: so it answered for those that are in the list.

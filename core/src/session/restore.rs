@@ -110,7 +110,7 @@ impl Session {
             What::Authenticate => self.authentication_answered(index, at, ok, now),
             What::Prepare(step) => self.preparation_answered(step, index, at, ok, now),
             What::Subscribe { topics } => {
-                topics.iter().for_each(|topic| self.subscriptions.leaving.forgive(*topic));
+                self.subscriptions.leaving.forgive(&topics, id);
                 if ok {
                     self.subscribe_answered(id, &topics, index, at, now);
                 } else {
@@ -174,14 +174,14 @@ impl Session {
     /// yet, those that were given up meanwhile included. False if there are none.
     pub(super) fn subscribe_refused(&mut self, index: usize, at: Place, now: Instant) -> bool {
         let waits = |request, topic: &SubscriptionId| {
-            self.subscriptions.awaits(*topic, request) || self.subscriptions.leaving.owes(*topic)
+            self.subscriptions.awaits(*topic, request) || self.subscriptions.leaving.owes(*topic, request)
         };
         let first = self.requests.subscribes().find(|(request, topics, separate)| {
             *separate && topics.iter().any(|topic| waits(*request, topic))
         });
         let Some((request, topics, _)) = first else { return false };
         let topics = topics.to_vec();
-        topics.iter().for_each(|topic| self.subscriptions.leaving.forgive(*topic));
+        self.subscriptions.leaving.forgive(&topics, request);
         self.subscribe_failed(request, &topics, index, at, now);
         true
     }
@@ -330,7 +330,7 @@ impl Session {
             What::Authenticate if late => self.overdue = Some(Timeout::Authentication),
             What::Prepare(_) if late => self.overdue = Some(Timeout::Preparation),
             What::Subscribe { topics } if late => {
-                topics.iter().for_each(|topic| self.subscriptions.leaving.forgive(*topic));
+                self.subscriptions.leaving.forgive(&topics, id);
                 let awaits = |topic: &SubscriptionId| self.subscriptions.awaits(*topic, id);
                 let topics: Vec<SubscriptionId> = topics.into_iter().filter(awaits).collect();
                 let reason = format!("no answer in {:?}", self.config.request_timeout);
