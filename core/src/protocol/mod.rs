@@ -284,7 +284,7 @@ pub trait Protocol: fmt::Debug + Send + Sync {
 }
 
 /// What is known of the connection that a message is written for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 #[non_exhaustive]
 pub struct Context<'a> {
     /// The time of day, for signatures.
@@ -347,11 +347,12 @@ pub enum Inbound<'m> {
     },
     /// The server lists what is subscribed to: of the topics that it was asked for and that have no outcome yet, those are in force that
     /// [`Protocol::confirms`] finds in the text. It says nothing of those that it does not name: they may be in the next list. Nor does
-    /// it answer an unsubscribe message; where nothing else does, that is [`Ack::None`].
+    /// it answer an unsubscribe message; where nothing else does, that is [`Ack::None`]. A topic that was given up and asked for again is
+    /// confirmed by a list that names it from before: where the server says of each topic what became of it, prefer [`Inbound::Subscribed`].
     Confirmed(&'m str),
     /// The server refuses what it was asked, without an id. It is meant for the first subscribe message with [`Ack::Separate`] that has topics
-    /// without an outcome, of those it is about ([`Protocol::refuses`]) if there are any, and is then what an error response to that would be. If
-    /// there is none, the user is told, as by a notice.
+    /// without an outcome, those that were given up meanwhile included, and of those one that it is about ([`Protocol::refuses`]) if there is
+    /// any; it is then what an error response to that would be. If there is none, the user is told, as by a notice.
     Refused(&'m str),
     /// The outcome of an authentication, without an id: the result, or the error, as the protocol encodes it. If none is awaited, the user is
     /// told of an error as by a notice.
@@ -539,6 +540,17 @@ impl<T: Into<String>> From<T> for Topic {
     }
 }
 
+// The result of an authentication holds tokens.
+impl fmt::Debug for Context<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("wall", &self.wall)
+            .field("params", self.params)
+            .field("authenticated", &self.authenticated.is_some())
+            .finish()
+    }
+}
+
 // What is said may hold secrets.
 impl fmt::Debug for Request<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -551,5 +563,19 @@ impl fmt::Debug for Topic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let known = self.subscribe.is_some() || self.unsubscribe.is_some();
         f.debug_struct("Topic").field("name", &self.name).field("own_messages", &known).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_known_of_a_connection_is_not_shown() {
+        let params: Params = [("listenKey", "s3cret")].into_iter().collect();
+        let context = Context::new(SystemTime::UNIX_EPOCH, &params);
+        let shown = format!("{context:?} {:?}", context.authenticated(Some(r#"{"access_token":"s3cret"}"#)));
+        assert!(!shown.contains("s3cret"), "{shown}");
+        assert!(shown.contains("authenticated: false") && shown.contains("authenticated: true"), "{shown}");
     }
 }

@@ -197,7 +197,7 @@ impl Session {
             protocol::Inbound::Batch => plain,
             protocol::Inbound::Subscribed { topic, id, result } => {
                 let topic = topic.whole(&mut self.name);
-                let owed = id.is_none() && !self.subscriptions.leaving.take_owed(topic);
+                let owed = self.subscriptions.leaving.take_owed(topic, id);
                 let error = result.err().map(str::to_owned);
                 if let Some(topic) = self.subscriptions.named(topic).filter(|_| !owed) {
                     self.topic_answered(topic, id, error.as_deref(), now);

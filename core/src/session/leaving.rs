@@ -16,20 +16,28 @@ pub(crate) struct Leaving {
     next: Vec<SubscriptionId>,
     /// Names of topics that were ended for good, whose messages may still come.
     muted: BTreeSet<String>,
+    /// Those that the peer was asked for and has not answered: it may do so though nothing more is to be said of them.
+    owed: BTreeMap<SubscriptionId, Owed>,
 }
 
 #[derive(Debug)]
 struct Left {
     topic: Topic,
     since: Instant,
-    /// The peer will still answer the message that asked for it, and does not say which one it answers.
-    owed: bool,
+}
+
+#[derive(Debug)]
+struct Owed {
+    topic: Topic,
+    /// The request that asked for it.
+    request: u64,
 }
 
 impl Leaving {
-    /// The peer is to be told that it ends. `owed` if it still owes the answer to having been asked for it.
-    pub(crate) fn add(&mut self, id: SubscriptionId, topic: Topic, owed: bool, now: Instant) {
-        self.all.insert(id, Left { topic, since: now, owed });
+    /// The peer is to be told that it ends. `owed` if it still owes the answer to this request, which asked for it.
+    pub(crate) fn add(&mut self, id: SubscriptionId, topic: Topic, owed: Option<u64>, now: Instant) {
+        self.owed.extend(owed.map(|request| (id, Owed { topic: topic.clone(), request })));
+        self.all.insert(id, Left { topic, since: now });
         self.unsaid.insert(id);
         self.next.clear();
     }
@@ -93,6 +101,10 @@ impl Leaving {
         for left in ids.iter().filter_map(|id| self.all.get(id)) {
             self.muted.remove(left.topic.name());
         }
+        // It answers in order.
+        for id in ids {
+            self.owed.remove(id);
+        }
         self.said(ids, true);
     }
 
@@ -101,26 +113,35 @@ impl Leaving {
         let id = self.all.iter().find(|(id, left)| left.topic.name() == name && !self.unsaid.contains(id));
         let id = id.map(|(id, _)| *id);
         self.muted.remove(name);
+        self.owed.retain(|id, owed| owed.topic.name() != name || self.unsaid.contains(id));
         id.is_some_and(|id| self.all.remove(&id).is_some())
     }
 
-    /// The peer confirmed, without saying which message it answers, that it subscribed to a topic of that name. True if that may be meant for
-    /// the subscription that is there now, and not for one that was given up.
-    pub(crate) fn take_owed(&mut self, name: &str) -> bool {
-        let owed = self.all.values_mut().find(|left| left.owed && left.topic.name() == name);
-        owed.map(|left| left.owed = false).is_none()
+    /// The peer answered that it subscribed to a topic of that name, or did not, and says of which request if it says. True if that is meant
+    /// for a subscription that was given up, and not for the one that is there now.
+    pub(crate) fn take_owed(&mut self, name: &str, request: Option<u64>) -> bool {
+        let answered = |owed: &Owed| owed.topic.name() == name && request.is_none_or(|id| id == owed.request);
+        let id = self.owed.iter().find(|(_, owed)| answered(owed)).map(|(id, _)| *id);
+        id.is_some_and(|id| self.owed.remove(&id).is_some())
     }
 
-    /// Whether the peer still owes the answer to having been asked for this one.
-    pub(crate) fn owes(&self, id: SubscriptionId) -> bool {
-        self.all.get(&id).is_some_and(|left| left.owed)
+    /// Whether the peer still owes the answer to this request, which asked for it.
+    pub(crate) fn owes(&self, id: SubscriptionId, request: u64) -> bool {
+        self.owed.get(&id).is_some_and(|owed| owed.request == request)
     }
 
-    /// It owes none any more: it refused.
-    pub(crate) fn forgive(&mut self, id: SubscriptionId) {
-        if let Some(left) = self.all.get_mut(&id) {
-            left.owed = false;
+    /// It owes none to this request any more: it answered, or the time for that is over.
+    pub(crate) fn forgive(&mut self, ids: &[SubscriptionId], request: u64) {
+        for id in ids {
+            if self.owes(*id, request) {
+                self.owed.remove(id);
+            }
         }
+    }
+
+    /// The peer listed what is subscribed to: so it answered for those that are in the list.
+    pub(crate) fn listed(&mut self, is_in: impl Fn(&Topic) -> bool) {
+        self.owed.retain(|_, owed| !is_in(&owed.topic));
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = SubscriptionInfo> {

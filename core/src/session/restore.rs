@@ -110,6 +110,7 @@ impl Session {
             What::Authenticate => self.authentication_answered(index, at, ok, now),
             What::Prepare(step) => self.preparation_answered(step, index, at, ok, now),
             What::Subscribe { topics } => {
+                self.subscriptions.leaving.forgive(&topics, id);
                 if ok {
                     self.subscribe_answered(id, &topics, index, at, now);
                 } else {
@@ -174,7 +175,7 @@ impl Session {
     pub(super) fn subscribe_refused(&mut self, index: usize, at: Place, now: Instant) -> bool {
         let text = self.links[index].receiver.text(at);
         let waits = |request, topic: &SubscriptionId| {
-            self.subscriptions.awaits(*topic, request) || self.subscriptions.leaving.owes(*topic)
+            self.subscriptions.awaits(*topic, request) || self.subscriptions.leaving.owes(*topic, request)
         };
         let asked = || self.requests.subscribes().filter(|(.., separate)| *separate);
         let waiting = |about: bool| {
@@ -187,7 +188,7 @@ impl Session {
         if self.refused_in_part(request, index, at, now) {
             return true;
         }
-        topics.iter().for_each(|topic| self.subscriptions.leaving.forgive(*topic));
+        self.subscriptions.leaving.forgive(&topics, request);
         self.subscribe_failed(request, &topics, index, at, now);
         true
     }
@@ -214,7 +215,7 @@ impl Session {
             return false;
         }
         let error = text.to_owned();
-        about.iter().for_each(|topic| self.subscriptions.leaving.forgive(*topic));
+        self.subscriptions.leaving.forgive(&about, request);
         let awaits = |topic: &SubscriptionId| self.subscriptions.awaits(*topic, request);
         let refused: Vec<SubscriptionId> = about.into_iter().filter(awaits).collect();
         let reason = self.config.protocol.error(&error).to_string();
@@ -228,6 +229,7 @@ impl Session {
     /// still come, and what was in force stays so.
     pub(super) fn topics_listed(&mut self, index: usize, at: Place, now: Instant) {
         let text = self.links[index].receiver.text(at);
+        self.subscriptions.leaving.listed(|topic| self.config.protocol.confirms(text, topic));
         let mut named: Vec<SubscriptionId> = Vec::new();
         for (request, topics, _) in self.requests.subscribes() {
             let awaited = topics.iter().filter(|topic| self.subscriptions.awaits(**topic, request));
@@ -367,6 +369,7 @@ impl Session {
             What::Authenticate if late => self.overdue = Some(Timeout::Authentication),
             What::Prepare(_) if late => self.overdue = Some(Timeout::Preparation),
             What::Subscribe { topics } if late => {
+                self.subscriptions.leaving.forgive(&topics, id);
                 let awaits = |topic: &SubscriptionId| self.subscriptions.awaits(*topic, id);
                 let topics: Vec<SubscriptionId> = topics.into_iter().filter(awaits).collect();
                 let reason = format!("no answer in {:?}", self.config.request_timeout);

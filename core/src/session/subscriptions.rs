@@ -144,7 +144,7 @@ impl Subscriptions {
 
     /// The peer is to be told that a topic is not wanted any more.
     pub(crate) fn leave(&mut self, id: SubscriptionId, subscription: Subscription, now: Instant) {
-        let owed = subscription.state == SubscriptionState::Pending;
+        let owed = (subscription.state == SubscriptionState::Pending).then_some(subscription.asked);
         self.leaving.add(id, subscription.topic, owed, now);
     }
 

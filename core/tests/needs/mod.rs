@@ -2,7 +2,7 @@
 //!
 //! The client says `auth 1`, `prep 2 0`, `sub 3 a,b`, `unsub 4 a`, `ask 5 method`, `beat 6`, `bye 7`; what it was granted last stands behind that in
 //! angle brackets. The server says `ok 1 text`, `no 1 7:text` (an error with its code), `granted text`, `denied 7:text`, `list a,b`,
-//! `refused 7:text`, `on a`, `off a`, `hello` or `hello id`, and `a 17`, which is data of the topic `a`.
+//! `refused 7:text`, `on a`, `on a 3` (the id of the message that asked), `off a`, `hello` or `hello id`, and `a 17`, which is data of the topic `a`.
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of this")]
 #![allow(clippy::unwrap_used, reason = "in tests, a panic is the report")]
@@ -104,7 +104,10 @@ impl Protocol for Words {
             "denied" => Inbound::Authenticated(Err(rest)),
             "list" => Inbound::Confirmed(rest),
             "refused" => Inbound::Refused(rest),
-            "on" => Inbound::Subscribed { topic: Name::from(rest), id: None, result: Ok(()) },
+            "on" => {
+                let (topic, id) = rest.split_once(' ').unwrap_or((rest, ""));
+                Inbound::Subscribed { topic: Name::from(topic), id: id.parse().ok(), result: Ok(()) }
+            }
             "off" => Inbound::Unsubscribed { topic: Name::from(rest) },
             "hello" => Inbound::Greeting,
             _ => Inbound::data(Some(Name::from(verb))),
