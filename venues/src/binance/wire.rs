@@ -129,6 +129,8 @@ enum Key {
     Last,
     #[serde(rename = "pu")]
     Previous,
+    #[serde(rename = "b", alias = "a")]
+    Levels,
     #[serde(other)]
     Other,
 }
@@ -170,6 +172,8 @@ impl<'de> Payload<'de> {
             Key::First => self.first = map.next_value::<Scalar<'de>>()?.number(),
             Key::Last => self.last = map.next_value::<Scalar<'de>>()?.number(),
             Key::Previous => self.previous = map.next_value::<Scalar<'de>>()?.number(),
+            // Lists of lists: passed over one by one, which `serde_json` does without allocating.
+            Key::Levels => drop(map.next_value::<Scalar<'de>>()?),
             _ => drop(map.next_value::<IgnoredAny>()?),
         }
         Ok(())
