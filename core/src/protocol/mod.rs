@@ -267,7 +267,7 @@ pub trait Protocol: fmt::Debug + Send + Sync {
 }
 
 /// What is known of the connection that a message is written for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 #[non_exhaustive]
 pub struct Context<'a> {
     /// The time of day, for signatures.
@@ -518,6 +518,17 @@ impl Topic {
 impl<T: Into<String>> From<T> for Topic {
     fn from(name: T) -> Self {
         Self::new(name)
+    }
+}
+
+// The result of an authentication holds tokens.
+impl fmt::Debug for Context<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("wall", &self.wall)
+            .field("params", &self.params)
+            .field("authenticated", &self.authenticated.is_some())
+            .finish()
     }
 }
 
