@@ -5,7 +5,9 @@
 // In tests, a panic is the report.
 #![allow(clippy::unwrap_used)]
 
-use everwire_core::{Clock, Config, ConnId, Endpoint, Event, Output, Session, SubscribeOptions, SubscriptionState, Topic};
+use everwire_core::{
+    Clock, Config, ConnId, Endpoint, Event, Output, Session, SubscribeOptions, SubscriptionState, Topic,
+};
 use everwire_testing::sim::ws::{self, Heard, Socket};
 use everwire_venues::binance::{self, Binance, Speed};
 use everwire_venues::deribit::{self, Deribit, Interval};
@@ -69,7 +71,9 @@ impl Line {
         let mut line = loop {
             match session.poll_output(now) {
                 Output::Provide(id) => {
-                    let endpoint = Endpoint::new("ws://127.0.0.1:9/").unwrap().heartbeat_interval(Duration::from_secs(18));
+                    let endpoint = Endpoint::new("ws://127.0.0.1:9/")
+                        .unwrap()
+                        .heartbeat_interval(Duration::from_secs(18));
                     session.handle_endpoint(id, Ok(endpoint), now);
                 }
                 Output::Connect(conn, _) => {
@@ -86,7 +90,8 @@ impl Line {
         for _ in 0..50 {
             line.talk(&answers);
         }
-        let confirmed = line.session.subscriptions().filter(|one| one.state == SubscriptionState::Confirmed).count();
+        let confirmed =
+            line.session.subscriptions().filter(|one| one.state == SubscriptionState::Confirmed).count();
         assert_eq!(confirmed, topics.len());
         line
     }
@@ -121,7 +126,9 @@ impl Line {
             loop {
                 match self.session.poll_output(self.now) {
                     Output::Event => match self.session.event() {
-                        Some(Event::Message { subscription, .. }) => messages += usize::from(subscription.is_some()),
+                        Some(Event::Message { subscription, .. }) => {
+                            messages += usize::from(subscription.is_some())
+                        }
                         Some(Event::Gap(_)) => self.gaps += 1,
                         _ => {}
                     },
@@ -164,7 +171,8 @@ fn the_counter_counts() {
 #[test]
 fn deribit() {
     let config = Deribit::new().config("ws://127.0.0.1:9/").unwrap();
-    let topics = [deribit::book("BTC-PERPETUAL", Interval::Ms100), deribit::trades("BTC-PERPETUAL", Interval::Ms100)];
+    let topics =
+        [deribit::book("BTC-PERPETUAL", Interval::Ms100), deribit::trades("BTC-PERPETUAL", Interval::Ms100)];
     let mut line = Line::online(config, &topics, |call| {
         let channels = &call["params"]["channels"];
         let result = if channels.is_array() { channels.clone() } else { json!("ok") };
@@ -201,7 +209,9 @@ fn binance() {
         };
         assert_eq!(line.steadily(depth), 0);
         let trade = |n: u64| {
-            format!(r#"{{"stream":"btcusdt@trade","data":{{"e":"trade","E":1672515782136,"s":"BTCUSDT","t":{n},"p":"0.001"}}}}"#)
+            format!(
+                r#"{{"stream":"btcusdt@trade","data":{{"e":"trade","E":1672515782136,"s":"BTCUSDT","t":{n},"p":"0.001"}}}}"#
+            )
         };
         assert_eq!(line.steadily(trade), 0);
     }
@@ -235,7 +245,8 @@ fn kraken() {
     let mut line = Line::online(config, &topics, |call| {
         let params = &call["params"];
         let of = |symbol: &Value| {
-            let result = json!({"channel": params["channel"], "symbol": symbol, "interval": params["interval"]});
+            let result =
+                json!({"channel": params["channel"], "symbol": symbol, "interval": params["interval"]});
             json!({"method": call["method"], "result": result, "success": true, "req_id": call["req_id"]})
         };
         params["symbol"].as_array().into_iter().flatten().map(of).collect()
@@ -243,7 +254,11 @@ fn kraken() {
     let level = |n: u64| format!(r#"{{"price":45283.{},"qty":0.{}}}"#, n % 10, 1000 + n);
     // One level, which a snapshot brings and each change replaces.
     let book = |n: u64| {
-        let (kind, digits) = if n == 0 { ("snapshot", "4528301000".to_owned()) } else { ("update", format!("452830{}", 1000 + n)) };
+        let (kind, digits) = if n == 0 {
+            ("snapshot", "4528301000".to_owned())
+        } else {
+            ("update", format!("452830{}", 1000 + n))
+        };
         let checksum = crc32(digits.as_bytes());
         let level = level(n).replace(&format!(".{},", n % 10), ".0,");
         format!(
@@ -262,6 +277,9 @@ fn kraken() {
 /// CRC-32, bit by bit (ITU-T V.42).
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(u32::MAX, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 })
+        (0..8).fold(
+            crc ^ u32::from(*byte),
+            |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 },
+        )
     })
 }
