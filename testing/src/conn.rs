@@ -321,7 +321,7 @@ impl fmt::Debug for ConnHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ConnHandle")
             .field("index", &self.index())
-            .field("path", &self.path())
+            .field("path", &self.story_path())
             .field("received", &self.received_total())
             .field("ended", &self.ended())
             .finish_non_exhaustive()

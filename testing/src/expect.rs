@@ -358,13 +358,13 @@ impl MockServer {
         }
     }
 
-    /// Checks that no open connection's client has sent what `unwanted` matches, see [`ConnHandle::expect_none`]. The
-    /// timeout is for each connection.
+    /// Checks that on no connection that is remembered, ended ones too, the client has sent what `unwanted` matches, see
+    /// [`ConnHandle::expect_none`]. The timeout is for each connection.
     ///
     /// # Errors
     /// As there.
     pub fn expect_none(&self, mut unwanted: impl Matcher, timeout: Duration) -> Result<(), WaitError> {
-        self.live_connections().iter().try_for_each(|conn| conn.expect_none(&mut unwanted, timeout))
+        self.remembered().iter().try_for_each(|conn| conn.expect_none(&mut unwanted, timeout))
     }
 
     fn arrivals(&self, connections: &[ConnHandle], had: &[usize], expected: &mut impl Matcher) -> String {

@@ -23,8 +23,9 @@ const HEADERS: usize = 124;
 /// The longest body of a request that is read.
 const BODY_BYTES: usize = 16 << 20;
 
-/// A whole HTTP request: method, target and headers as [`Request`] has them, and its body.
-#[derive(Debug, Clone)]
+/// A whole HTTP request: method, target and headers as [`Request`] has them, and its body. Its `Debug` shows neither query nor values of
+/// headers nor body: they may be secrets.
+#[derive(Clone)]
 pub struct HttpRequest {
     request: Request<Bytes>,
     base: Arc<str>,
@@ -51,6 +52,18 @@ impl Deref for HttpRequest {
     }
 }
 
+impl fmt::Debug for HttpRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self.headers().keys().map(HeaderName::as_str).collect();
+        f.debug_struct("HttpRequest")
+            .field("method", self.method())
+            .field("path", &story_path(&self.request))
+            .field("headers", &names)
+            .field("body", &self.body().len())
+            .finish_non_exhaustive()
+    }
+}
+
 /// A URL of this server.
 pub(crate) fn join(base: &str, path: &str) -> String {
     format!("{base}/{}", path.trim_start_matches('/'))
@@ -66,7 +79,7 @@ pub(crate) fn join(base: &str, path: &str) -> String {
 /// let good = HttpResponse::json(&json!({"token": "t-1"}));
 /// let busy = HttpResponse::new(429).header("Retry-After", "2").body("slow down").delay(Duration::from_millis(20));
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct HttpResponse {
     status: u16,
     headers: Vec<(String, String)>,
@@ -107,6 +120,19 @@ impl HttpResponse {
         let headers: Vec<_> =
             self.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         refusal(self.status, &headers, &self.body)
+    }
+}
+
+// A token is what is asked for most.
+impl fmt::Debug for HttpResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self.headers.iter().map(|(name, _)| name.as_str()).collect();
+        f.debug_struct("HttpResponse")
+            .field("status", &self.status)
+            .field("headers", &names)
+            .field("body", &self.body.len())
+            .field("delay", &self.delay)
+            .finish()
     }
 }
 

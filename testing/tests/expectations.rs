@@ -163,6 +163,20 @@ fn nothing_for_a_time() {
     conn.expect_none_for("x", Duration::MAX).unwrap();
 }
 
+/// A client that said it and left has said it.
+#[test]
+fn absence_on_all_connections_counts_those_that_ended() {
+    let (server, conn, mut client) = pair();
+    client.send(Message::text("x")).unwrap();
+    drop(client);
+    conn.wait_end(SOON).unwrap();
+    server.expect_none("y", SOON).unwrap();
+    let error = server.expect_none("x", SOON).unwrap_err();
+    assert!(matches!(error, WaitError::Unexpected { .. }), "{error}");
+    conn.expect("x", SOON).unwrap();
+    server.expect_none("x", SOON).unwrap();
+}
+
 #[test]
 fn nothing_before_something_else() {
     let (_server, conn, mut client) = pair();

@@ -9,7 +9,7 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use common::*;
-use everwire_testing::{HandshakeFault, HttpResponse, MockServer};
+use everwire_testing::{HandshakeFault, HttpResponse, MockServer, tungstenite};
 use serde_json::{Value, json};
 
 /// Sends a request and reads to the end of the connection.
@@ -200,4 +200,31 @@ fn the_story_of_a_server() {
             "#0 -- the client ended the stream without a closing handshake",
         ]
     );
+}
+
+/// Queries, headers and bodies hold tokens and keys, and a test that fails prints what it has.
+#[test]
+fn what_may_be_secret_is_not_shown() {
+    let server = echo();
+    let key = "KC-API-KEY: hunter2\r\nContent-Length: 7\r\n\r\nhunter2";
+    ask(&server, &format!("POST /echo?token=hunter2 HTTP/1.1\r\nHost: x\r\n{key}"));
+    let asked = format!("{:?}", server.wait_http_requests(1, SOON).unwrap());
+    assert!(!asked.contains("hunter2"), "{asked}");
+    assert!(asked.contains("POST") && asked.contains("/echo") && asked.contains("kc-api-key"), "{asked}");
+
+    let token = json!({"token": "hunter2"});
+    let answered = [
+        format!("{:?}", HttpResponse::json(&token).header("Set-Cookie", "hunter2")),
+        format!("{:?}", everwire_testing::script::HttpResponse::json(&token).header("Set-Cookie", "hunter2")),
+    ];
+    for shown in answered {
+        assert!(
+            !shown.contains("hunter2") && shown.contains("200") && shown.contains("Set-Cookie"),
+            "{shown}"
+        );
+    }
+
+    let _client = tungstenite::connect(server.url_of("/ws?token=hunter2")).unwrap();
+    let conn = format!("{:?}", server.wait_connection(0, SOON).unwrap());
+    assert!(!conn.contains("hunter2") && conn.contains("/ws?..."), "{conn}");
 }

@@ -23,6 +23,7 @@ pub(super) struct Envelope<'m> {
     /// As it is written.
     pub(super) id: Option<&'m str>,
     pub(super) result: Option<&'m str>,
+    /// `null` is none.
     pub(super) error: Option<&'m str>,
     pub(super) status: Option<u64>,
     /// Whether there are a `code` and a `msg`: an error of the streams.
@@ -129,6 +130,8 @@ enum Key {
     Last,
     #[serde(rename = "pu")]
     Previous,
+    #[serde(rename = "b", alias = "a")]
+    Levels,
     #[serde(other)]
     Other,
 }
@@ -151,7 +154,7 @@ impl<'de> Visitor<'de> for InEnvelope {
                 Key::Event => it.event = Some(map.next_value()?),
                 Key::Id => it.id = Some(map.next_value::<&RawValue>()?.get()),
                 Key::Result => it.result = Some(map.next_value::<&RawValue>()?.get()),
-                Key::Error => it.error = Some(map.next_value::<&RawValue>()?.get()),
+                Key::Error => it.error = map.next_value::<Option<&RawValue>>()?.map(RawValue::get),
                 Key::Status => it.status = map.next_value::<Scalar<'de>>()?.number(),
                 Key::Code => it.code = map.next_value().map(|IgnoredAny| true)?,
                 Key::Msg => it.msg = map.next_value().map(|IgnoredAny| true)?,
@@ -170,6 +173,8 @@ impl<'de> Payload<'de> {
             Key::First => self.first = map.next_value::<Scalar<'de>>()?.number(),
             Key::Last => self.last = map.next_value::<Scalar<'de>>()?.number(),
             Key::Previous => self.previous = map.next_value::<Scalar<'de>>()?.number(),
+            // Lists of lists: passed over one by one, which `serde_json` does without allocating.
+            Key::Levels => drop(map.next_value::<Scalar<'de>>()?),
             _ => drop(map.next_value::<IgnoredAny>()?),
         }
         Ok(())
@@ -286,6 +291,11 @@ mod tests {
                 r#"{"stream":null,"status":-1,"id":null}"#,
                 Envelope { id: Some("null"), ..Envelope::default() },
             ),
+            // As JSON-RPC 1.0 has it: no error.
+            (
+                r#"{"id":1,"result":{},"error":null}"#,
+                Envelope { id: Some("1"), result: Some("{}"), ..Envelope::default() },
+            ),
             (r#" {"x":{"stream":"a"},"status":200} "#, Envelope { status: Some(200), ..Envelope::default() }),
         ] {
             assert_eq!(Envelope::read(text), Some(expected), "{text}");
@@ -343,7 +353,8 @@ mod tests {
             assert_eq!(read.own_id().is_some(), tree["id"].is_u64(), "{text}");
             for (part, key) in [(read.result, "result"), (read.error, "error")] {
                 let part = part.map(|part| serde_json::from_str::<Value>(part).unwrap());
-                assert_eq!(part.as_ref(), tree.get(key), "{text}");
+                let expected = tree.get(key).filter(|value| key == "result" || !value.is_null());
+                assert_eq!(part.as_ref(), expected, "{text}");
             }
         }
         assert!(found > 5_000, "{found} of them were messages at all");

@@ -422,3 +422,15 @@ fn a_config_is_ready() {
     assert!(Deribit::new().config(PRODUCTION).is_ok());
     assert_eq!(Deribit::new().topics_per_message(0).batch, 1);
 }
+
+/// What a protocol is given to write with holds tokens, and whoever logs it must not show them.
+#[test]
+fn a_context_shows_no_token() {
+    let params = Params::default();
+    let context = Context::new(wall(), &params).authenticated(Some(TOKENS));
+    let shown = format!("{context:?}");
+    assert!(
+        !shown.contains("acc") && !shown.contains("ref") && shown.contains("authenticated: true"),
+        "{shown}"
+    );
+}

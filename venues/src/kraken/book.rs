@@ -15,6 +15,8 @@ pub(super) struct Checksums {
     depth: usize,
     /// `None`: not known.
     book: Option<Book>,
+    /// Room for what is summed up.
+    digits: String,
 }
 
 /// Most levels of a side that are kept: the deepest subscription that there is.
@@ -22,7 +24,7 @@ pub(super) const DEEPEST: usize = 1000;
 
 impl Checksums {
     pub(super) fn new(symbol: &str, depth: usize) -> Self {
-        Self { symbol: symbol.to_owned(), depth: depth.clamp(1, DEEPEST), book: None }
+        Self { symbol: symbol.to_owned(), depth: depth.clamp(1, DEEPEST), book: None, digits: String::new() }
     }
 }
 
@@ -43,7 +45,7 @@ impl Tracker for Checksums {
                 self.book = None;
                 continue;
             }
-            let ours = book.checksum();
+            let ours = book.checksum(&mut self.digits);
             if checksum.is_some_and(|theirs| theirs != ours) {
                 self.book = None;
                 let theirs = checksum.unwrap_or_default();
@@ -112,18 +114,16 @@ impl Book {
     /// How many levels of each side count.
     const BEST: usize = 10;
 
-    fn checksum(&self) -> u32 {
-        let mut hasher = crc32fast::Hasher::new();
-        // The longest: twenty levels of two numbers.
-        let mut digits = String::with_capacity(512);
+    /// `digits`: room for them.
+    fn checksum(&self, digits: &mut String) -> u32 {
+        digits.clear();
         for Level { price, qty } in
             self.asks.0.iter().take(Self::BEST).chain(self.bids.0.iter().take(Self::BEST))
         {
-            price.write(&mut digits);
-            qty.write(&mut digits);
+            price.write(digits);
+            qty.write(digits);
         }
-        hasher.update(digits.as_bytes());
-        hasher.finalize()
+        crc32fast::hash(digits.as_bytes())
     }
 }
 

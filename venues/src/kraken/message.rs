@@ -119,7 +119,7 @@ fn answer<'m>(text: &'m str, method: &'m str, envelope: &Envelope<'m>) -> Inboun
         // It names the symbol, but not the channel.
         ("subscribe", _) if refused && is_there_already(envelope) => Inbound::Confirmed(text),
         (_, Some(id)) if refused => Inbound::Response { id, result: Err(text) },
-        (_, None) if refused => Inbound::Refused(text),
+        ("subscribe", None) if refused => Inbound::Refused(text),
         ("subscribe", id) => match topic() {
             Some(topic) => Inbound::Subscribed { topic, id, result: Ok(()) },
             None => Inbound::other(),
@@ -379,6 +379,12 @@ mod tests {
             assert_eq!(Complaint::read(text), Complaint::TooManyMessages);
             let wait = Some(Recovery::Backoff(Duration::from_secs(5)));
             assert_eq!(recovery(Fault::Subscription(text)), wait);
+        }
+        // It is no subscription that is refused here: it is told as it came, and rejects none.
+        for method in ["add_order", "unsubscribe"] {
+            let text =
+                format!(r#"{{"error":"EGeneral:Invalid arguments","method":"{method}","success":false}}"#);
+            assert_eq!(read(&text), Inbound::other(), "{method}");
         }
         assert_eq!(read(r#"{"channel":"heartbeat"}"#), Inbound::Heartbeat);
         let status = r#"{"channel":"status","type":"update","data":[{"version":"2.0.10","system":"online","api_version":"v2","connection_id":18125794168470749634}]}"#;
