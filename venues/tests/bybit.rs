@@ -142,6 +142,23 @@ async fn orders_go_one_way_and_come_back_another() {
     unpunished(&live);
 }
 
+/// What the documentation advises: the connection takes no new orders, another one does.
+#[tokio::test]
+async fn a_restart_of_the_service_behind_brings_another_connection() {
+    let live = venue();
+    let (client, mut events) = start(&Bybit::trade(KEY, SECRET), &live);
+    online(&mut events).await;
+    live.with(Venue::restart_orders);
+    let trading = Trading::new(client.clone());
+    let market = NewOrder::market(Category::Linear, BTC, "Buy", "0.1");
+    let Err(CallError::Refused { error, .. }) = trading.create(&market).await else { panic!("refused") };
+    assert_eq!(error.code, 10019);
+    assert!(online(&mut events).await);
+    trading.create(&market).await.unwrap();
+    client.shutdown(CloseOptions::new()).await;
+    unpunished(&live);
+}
+
 #[tokio::test]
 async fn wrong_secrets_end_it_and_say_so() {
     for (bybit, what) in [

@@ -68,6 +68,9 @@ impl fmt::Display for ErrorCode {
     }
 }
 
+/// The service behind the connection restarts.
+pub(super) const RESTARTING: i64 = 10019;
+
 const LOGIN: &str = "check key and secret, and whether they are of this environment (mainnet or testnet)";
 const RATE: &str = "more was sent than is allowed; let the session's limits pace it";
 
@@ -89,7 +92,7 @@ const ERRORS: &[(i64, Remedy, &str)] = &[
     (10016, Wait, "the server failed or restarts; whether an order took effect must be asked"),
     (10017, Permanent, "there is no such path"),
     (10018, SlowDown, "the address sent more than is allowed"),
-    (10019, Wait, "the service restarts and takes nothing new on this connection; make another (Client::reconnect)"),
+    (RESTARTING, Wait, "the service restarts and takes nothing new on this connection; the session makes another"),
     (10024, Permanent, "not served from this address"),
     (10027, Permanent, "the account may not trade"),
     (10029, Permanent, "the symbol is not on the key's list"),

@@ -397,6 +397,10 @@ impl Protocol for Bybit {
                 let code = self.error(error).code;
                 Some(ErrorCode::of(code)?.recovery())
             }
+            // The service behind this connection takes no more orders; another connection leads to one that does.
+            Fault::Request(error) => {
+                (self.error(error).code == errors::RESTARTING).then_some(Recovery::Reconnect)
+            }
             _ => None,
         }
     }

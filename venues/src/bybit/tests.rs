@@ -153,6 +153,10 @@ fn orders_are_asked_for_and_answered() {
     let error = BybitError::from(trade.error(bad).into_owned());
     assert!(error.to_string().starts_with("bad (code 10001): a parameter"), "{error}");
 
+    let restarts = bad.replace("10001", "10019");
+    assert_eq!(trade.recovery(Fault::Request(&restarts)), Some(Recovery::Reconnect));
+    assert_eq!(trade.recovery(Fault::Request(bad)), None);
+
     let none = Params::default();
     let context = Context::new(wall(), &none);
     for (bybit, params, why) in

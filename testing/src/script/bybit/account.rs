@@ -33,8 +33,15 @@ pub(super) struct Refused {
     pub(super) timing: bool,
 }
 
+impl Refused {
+    /// No fault of the client's.
+    pub(super) fn new(code: i64, message: &'static str) -> Self {
+        Self { code, message, punished: false, timing: false }
+    }
+}
+
 fn refused(code: i64, message: &'static str) -> Refused {
-    Refused { code, message, punished: false, timing: false }
+    Refused::new(code, message)
 }
 
 impl Account {

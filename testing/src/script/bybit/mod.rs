@@ -12,7 +12,7 @@ mod topics;
 use super::kit::{self, Channels, Tick, Ticker, Wall, Window};
 use super::{HttpResponse, Replies, Reply, Script};
 use crate::sim::ws::Upgrade;
-use account::Account;
+use account::{Account, Refused};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
@@ -59,6 +59,8 @@ enum At {
 #[derive(Debug, Clone)]
 struct Conn {
     at: At,
+    /// It takes no new orders.
+    restarting: bool,
     authenticated: bool,
     /// Of all topics.
     characters: usize,
@@ -128,6 +130,11 @@ impl Bybit {
         for (conn, name) in books {
             self.snapshot(conn, &name, 1, now, out);
         }
+    }
+
+    /// The service behind the connections that are open restarts: they take no new orders, and those that come later do.
+    pub fn restart_orders(&mut self) {
+        self.conns.values_mut().for_each(|open| open.restarting = true);
     }
 
     /// The state of an order: `New`, `Filled`, `Cancelled`; empty if there is none.
@@ -309,9 +316,14 @@ impl Bybit {
     }
 
     fn order(&mut self, conn: u64, request: &Value, op: &str, id: &Value, now: Duration, out: &mut Replies) {
-        let authenticated = self.conns.get(&conn).is_some_and(|open| open.authenticated);
+        let Some(open) = self.conns.get(&conn) else { return };
+        let (authenticated, restarting) = (open.authenticated, open.restarting);
         let wall = self.wall.millis(now);
-        let answer = self.account.call(op, request, id, authenticated, wall, now);
+        let answer = if restarting {
+            Err(Refused::new(10019, "ws trade service is restarting"))
+        } else {
+            self.account.call(op, request, id, authenticated, wall, now)
+        };
         let (code, message, data) = match answer {
             Ok(data) => (0, "OK", data),
             Err(refused) => {
@@ -453,8 +465,18 @@ impl Script for Bybit {
             }
         };
         let (characters, updates) = (0, BTreeMap::new());
-        self.asked
-            .insert(conn, Conn { at, authenticated: false, characters, max_active, active: now, updates });
+        self.asked.insert(
+            conn,
+            Conn {
+                at,
+                restarting: false,
+                authenticated: false,
+                characters,
+                max_active,
+                active: now,
+                updates,
+            },
+        );
         Ok(())
     }
 

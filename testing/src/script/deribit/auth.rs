@@ -138,6 +138,23 @@ impl Accounts {
         hex == signature
     }
 
+    /// The token that a call names, or that the connection is known by.
+    fn token(&self, conn: u64, params: &Value) -> Option<&Token> {
+        match params["access_token"].as_str() {
+            Some(named) => self.access.get(named),
+            // Only a session makes it needless.
+            None => {
+                let known = self.known.get(&conn).and_then(|name| self.access.get(name));
+                known.filter(|token| self.lenient || token.conn.is_none())
+            }
+        }
+    }
+
+    /// Whether the token was good until some time ago.
+    pub(super) fn names_expired(&self, conn: u64, params: &Value, now: Duration) -> bool {
+        self.token(conn, params).is_some_and(|token| token.until <= now)
+    }
+
     /// Whether this connection may call a private method.
     pub(super) fn authorize(
         &self,
@@ -146,16 +163,8 @@ impl Accounts {
         params: &Value,
         now: Duration,
     ) -> Result<(), Refused> {
-        let token = match params["access_token"].as_str() {
-            Some(named) => self.access.get(named),
-            // Only a session makes it needless.
-            None => {
-                let known = self.known.get(&conn).and_then(|name| self.access.get(name));
-                known.filter(|token| self.lenient || token.conn.is_none())
-            }
-        };
         let valid = |token: &&Token| token.until > now && token.conn.is_none_or(|of| of == conn);
-        let token = token.filter(valid).ok_or(UNAUTHORIZED)?;
+        let token = self.token(conn, params).filter(valid).ok_or(UNAUTHORIZED)?;
         let orders = ["buy", "sell", "edit", "cancel", "close_position"];
         let trades = method
             .strip_prefix("private/")

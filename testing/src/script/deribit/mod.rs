@@ -253,7 +253,12 @@ impl Deribit {
         if method.starts_with("private/")
             && let Err(refused) = self.accounts.authorize(conn, &method, &params, now)
         {
-            out.punish(conn, format!("{method} is refused: {}", refused.1));
+            // What was on its way for long may have had a good token when it was sent.
+            if self.accounts.names_expired(conn, &params, now) {
+                out.punish_timing(conn, format!("{method} is refused: its token has expired"));
+            } else {
+                out.punish(conn, format!("{method} is refused: {}", refused.1));
+            }
             return out.json(conn, &failure(&id, refused));
         }
         if method == "private/logout" {
