@@ -1,10 +1,12 @@
-//! Binance: an order book of a snapshot and a stream of changes, which is built anew after a connection was cut and after a change was lost.
+//! Binance: an order book of a snapshot and a stream of changes, which is built anew after a connection was
+//! cut and after a change was lost.
 //!
 //! ```text
 //! cargo run -p everwire-examples --example binance
 //! ```
 //!
-//! It brings its own venue, a scripted one. For the real one take `binance::SPOT` and `binance::SPOT_API` as the URLs.
+//! It brings its own venue, a scripted one. For the real one take `binance::SPOT` and `binance::SPOT_API` as
+//! the URLs.
 
 use everwire_testing::script::Live;
 use everwire_testing::script::binance::Venue;
@@ -73,7 +75,8 @@ pub(crate) async fn run() -> Result<String, Box<dyn Error>> {
                             _ => {}
                         }
                     }
-                    // There is no book, or none any more. In a program: in another task, so that the stream does not wait.
+                    // There is no book, or none any more. In a program: in another task, so that the stream
+                    // does not wait.
                     Depth::Kept | Depth::Gap { .. } => {
                         let snapshot = fetch(&api).await?;
                         if let Joined::Apply(changes) = sync.snapshot(snapshot.last_update_id) {

@@ -1,10 +1,12 @@
-//! OKX: market data and an order, at two addresses; a connection that is cut, and a book of which a change is lost.
+//! OKX: market data and an order, at two addresses; a connection that is cut, and a book of which a change is
+//! lost.
 //!
 //! ```text
 //! cargo run -p everwire-examples --example okx
 //! ```
 //!
-//! It brings its own venue, a scripted one. For the real one take `okx::DEMO_PUBLIC` and `okx::DEMO_PRIVATE` as the URLs, and a key of demo trading.
+//! It brings its own venue, a scripted one. For the real one take `okx::DEMO_PUBLIC` and `okx::DEMO_PRIVATE`
+//! as the URLs, and a key of demo trading.
 
 use everwire_testing::script::Live;
 use everwire_testing::script::okx::Venue;

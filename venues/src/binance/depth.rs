@@ -4,18 +4,21 @@ use super::wire::Envelope;
 use everwire_core::Sequence;
 use std::collections::VecDeque;
 
-/// Joins a snapshot, which REST or the WebSocket API's `depth` gives, with the events of a diff depth stream, as Binance asks for it
-/// (<https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams>, "How to manage a local order book correctly", and the page of that name for
-/// each kind of futures):
+/// Joins a snapshot, which REST or the WebSocket API's `depth` gives, with the events of a diff depth stream,
+/// as Binance asks for it (<https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams>,
+/// "How to manage a local order book correctly", and the page of that name for each kind of futures):
 ///
 /// 1. Subscribe, and [`push`](Self::push) each event. They are kept until there is a snapshot.
-/// 2. Fetch a snapshot, and give its `lastUpdateId` to [`snapshot`](Self::snapshot). It gives back the events that come after it: apply them to it, in
-///    their order. Is the snapshot older than the first event, fetch another one.
+/// 2. Fetch a snapshot, and give its `lastUpdateId` to [`snapshot`](Self::snapshot). It gives back the events
+///    that come after it: apply them to it, in their order. Is the snapshot older than the first event, fetch
+///    another one.
 /// 3. Apply each further event that `push` gives back.
-/// 4. On [`Depth::Gap`], and after [`Event::Gap`](everwire_core::Event::Gap) for the topic ([`clear`](Self::clear)), go to 2.
+/// 4. On [`Depth::Gap`], and after [`Event::Gap`](everwire_core::Event::Gap) for the topic
+///    ([`clear`](Self::clear)), go to 2.
 ///
-/// An event holds absolute quantities: what is there twice does no harm, and one that removes a level that is not there is normal. A snapshot has the
-/// best levels only: one beyond them that does not change is never seen.
+/// An event holds absolute quantities: what is there twice does no harm, and one that removes a level that is
+/// not there is normal. A snapshot has the best levels only: one beyond them that does not change is never
+/// seen.
 ///
 /// It knows nothing of prices: `T` is whatever an event is to the user.
 ///
@@ -69,7 +72,8 @@ pub enum Depth<T> {
     Old,
     /// It was kept: there is no snapshot yet.
     Kept,
-    /// Events between are missing: the book is wrong from here on. Fetch a snapshot, and go on with [`DepthSync::snapshot`]. The event was kept.
+    /// Events between are missing: the book is wrong from here on. Fetch a snapshot, and go on with
+    /// [`DepthSync::snapshot`]. The event was kept.
     Gap {
         /// The number that should have come. Of futures, the one that should have been named as the previous.
         expected: u64,
@@ -84,7 +88,8 @@ pub enum Depth<T> {
 pub enum Joined<T> {
     /// The book is the snapshot with these events applied to it, in this order. There may be none.
     Apply(Vec<T>),
-    /// The snapshot is older than the first event that was kept, and those between are missing: fetch another one. What was kept stays.
+    /// The snapshot is older than the first event that was kept, and those between are missing: fetch another
+    /// one. What was kept stays.
     TooOld {
         /// The number with which the first event that was kept begins.
         first: u64,
@@ -92,8 +97,8 @@ pub enum Joined<T> {
 }
 
 impl<T> DepthSync<T> {
-    /// Most events that are kept while there is no snapshot, unless [`keep`](Self::keep) says otherwise: a quarter of an hour of the fastest
-    /// stream.
+    /// Most events that are kept while there is no snapshot, unless [`keep`](Self::keep) says otherwise: a
+    /// quarter of an hour of the fastest stream.
     pub const KEPT: usize = 10_000;
 
     /// By the rule of spot: `U` follows on the `u` before it.
@@ -106,8 +111,8 @@ impl<T> DepthSync<T> {
         Self { rule: Rule::Futures, ..Self::spot() }
     }
 
-    /// Keeps at most so many events, at least 1, while there is no snapshot; beyond, the oldest are dropped, and the snapshot must be newer than
-    /// these. Default [`KEPT`](Self::KEPT).
+    /// Keeps at most so many events, at least 1, while there is no snapshot; beyond, the oldest are dropped,
+    /// and the snapshot must be newer than these. Default [`KEPT`](Self::KEPT).
     pub fn keep(self, most: usize) -> Self {
         Self { most: most.max(1), ..self }
     }
@@ -119,7 +124,8 @@ impl<T> DepthSync<T> {
         }
     }
 
-    /// There is no book any more, and nothing kept of its stream: another connection, or the topic was subscribed to anew.
+    /// There is no book any more, and nothing kept of its stream: another connection, or the topic was
+    /// subscribed to anew.
     pub fn clear(&mut self) {
         self.book = None;
         self.kept.clear();
@@ -145,8 +151,8 @@ impl<T> DepthSync<T> {
         }
     }
 
-    /// A snapshot came, with this `lastUpdateId`. One that comes while there is a book takes its place, if it is not older: then there is nothing to apply.
-    /// An older one is [`Joined::TooOld`], and the book stays.
+    /// A snapshot came, with this `lastUpdateId`. One that comes while there is a book takes its place, if it
+    /// is not older: then there is nothing to apply. An older one is [`Joined::TooOld`], and the book stays.
     pub fn snapshot(&mut self, last_update_id: u64) -> Joined<T> {
         if let Some(have) = self.last()
             && last_update_id < have
@@ -196,7 +202,8 @@ impl Rule {
     /// Whether a book goes on with an event of these numbers.
     fn judge(self, book: Place, Sequence { first, last, previous, .. }: Sequence) -> Verdict {
         match (self, book) {
-            // One that begins before the end of the book and ends after it has all that is new, whether the book is a snapshot or not.
+            // One that begins before the end of the book and ends after it has all that is new, whether the
+            // book is a snapshot or not.
             (Self::Spot, Place::Snapshot(seen) | Place::Event(seen)) => {
                 let expected = seen.saturating_add(1);
                 match () {
@@ -205,8 +212,8 @@ impl Rule {
                     () => Verdict::Gap { expected, got: first },
                 }
             }
-            // The numbers of futures have holes. Of the first event after a snapshot the documents ask for U <= lastUpdateId <= u; one that names the
-            // snapshot as what it follows on is as good.
+            // The numbers of futures have holes. Of the first event after a snapshot the documents ask for U
+            // <= lastUpdateId <= u; one that names the snapshot as what it follows on is as good.
             (Self::Futures, Place::Snapshot(seen)) => match () {
                 () if last < seen => Verdict::Old,
                 () if first <= seen || previous == Some(seen) => Verdict::Follows,
@@ -221,7 +228,8 @@ impl Rule {
     }
 }
 
-/// The numbers of a diff depth event, `U`, `u` and `pu`, of a combined stream or a raw one. `None`: it has none.
+/// The numbers of a diff depth event, `U`, `u` and `pu`, of a combined stream or a raw one. `None`: it has
+/// none.
 ///
 /// ```
 /// use everwire_core::Sequence;
@@ -362,7 +370,8 @@ mod tests {
         }
     }
 
-    /// Whatever is lost, repeated or late: a book that is there is the venue's, each gap is told, and it comes back with the next good snapshot.
+    /// Whatever is lost, repeated or late: a book that is there is the venue's, each gap is told, and it
+    /// comes back with the next good snapshot.
     #[test]
     fn a_book_that_is_there_is_right() {
         let (mut compared, mut gaps, mut old_snapshots) = (0, 0, 0);

@@ -6,9 +6,12 @@ use everwire_core::protocol::Fault;
 use std::fmt;
 use std::time::Duration;
 
-/// After a disconnect for too many messages: a rolling second is over long before, but addresses that come back and do it again are banned.
+/// After a disconnect for too many messages: a rolling second is over long before, but addresses that come
+/// back and do it again are banned.
 pub(super) const RATE_PAUSE: Duration = Duration::from_secs(10);
-/// The shortest ban of an address (<https://developers.binance.com/docs/binance-spot-api-docs/websocket-api/rate-limits>: "from 2 minutes to 3 days").
+/// The shortest ban of an address
+/// (<https://developers.binance.com/docs/binance-spot-api-docs/websocket-api/rate-limits>: "from 2 minutes to
+/// 3 days").
 pub(super) const BAN: Duration = Duration::from_secs(120);
 /// After an error of the venue's own.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -16,7 +19,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 macro_rules! codes {
     ($($name:ident = $code:literal, $official:literal, $explain:literal;)*) => {
         /// An error that the venue answers with, as far as it has a meaning for a client that lives long
-        /// (<https://developers.binance.com/docs/binance-spot-api-docs/errors>; those of the streams are in "Error Messages" of the page on streams).
+        /// (<https://developers.binance.com/docs/binance-spot-api-docs/errors>; those of the streams are in
+        /// "Error Messages" of the page on streams).
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum ErrorCode {
@@ -97,7 +101,8 @@ impl ErrorCode {
         matches!(self, Self::Unknown | Self::UnexpectedResponse | Self::Timeout)
     }
 
-    /// What the session does when it is refused its authentication or a subscription with this. `None`: the connection is not to blame.
+    /// What the session does when it is refused its authentication or a subscription with this. `None`: the
+    /// connection is not to blame.
     pub fn recovery(self) -> Option<Recovery> {
         match self {
             Self::TooManyRequests => Some(Recovery::Backoff(BAN)),
@@ -135,10 +140,12 @@ impl ErrorCode {
 pub(super) fn recovery(fault: Fault<'_>) -> Option<Recovery> {
     let code = |error| ErrorCode::new(read_error(error).code);
     match fault {
-        // "Too many requests", as seen in the field (nautilus_trader issue 5012, 2026); the documents name no code.
+        // "Too many requests", as seen in the field (nautilus_trader issue 5012, 2026); the documents name no
+        // code.
         Fault::Closed(1008, _) => Some(Recovery::Backoff(RATE_PAUSE)),
         Fault::Authentication(error) | Fault::Preparation(error) => code(error)?.recovery(),
-        // A stream that cannot be is refused for as long as it is asked for; those in one message with it are asked for alone.
+        // A stream that cannot be is refused for as long as it is asked for; those in one message with it are
+        // asked for alone.
         Fault::Subscription(error) => code(error)?.recovery().or(Some(Recovery::Stop)),
         _ => None,
     }

@@ -1,4 +1,5 @@
-//! Binance: market data and user data of spot and futures ([`Binance`]), and the WebSocket API ([`BinanceApi`]).
+//! Binance: market data and user data of spot and futures ([`Binance`]), and the WebSocket API
+//! ([`BinanceApi`]).
 //!
 //! ```no_run
 //! use everwire_core::{Event, OwnedEvent};
@@ -37,8 +38,9 @@
 //! # }
 //! ```
 //!
-//! Facts are from <https://developers.binance.com/docs/binance-spot-api-docs> and <https://developers.binance.com/docs/derivatives>, read 2026-11; what is not
-//! from there is said to be so where it stands.
+//! Facts are from <https://developers.binance.com/docs/binance-spot-api-docs> and
+//! <https://developers.binance.com/docs/derivatives>, read 2026-11; what is not from there is said to be so
+//! where it stands.
 
 mod api;
 mod depth;
@@ -71,9 +73,10 @@ pub const SPOT_MARKET_DATA: &str = "wss://data-stream.binance.vision/stream";
 pub const SPOT_TESTNET: &str = "wss://stream.testnet.binance.vision/stream";
 /// Streams of USD-margined futures that are about books: `bookTicker`, `depth` and its like.
 ///
-/// Since 2026-04-23 there is one address for these, one for the other [market data](USD_FUTURES_MARKET), and one for [user data](USD_FUTURES_PRIVATE); what was
-/// served without a path before that is silent now ("Important WebSocket Change Notice", 2026-03-06). A stream that is asked for at the wrong one is confirmed, and
-/// silent.
+/// Since 2026-04-23 there is one address for these, one for the other [market data](USD_FUTURES_MARKET), and
+/// one for [user data](USD_FUTURES_PRIVATE); what was served without a path before that is silent now
+/// ("Important WebSocket Change Notice", 2026-03-06). A stream that is asked for at the wrong one is
+/// confirmed, and silent.
 pub const USD_FUTURES_PUBLIC: &str = "wss://fstream.binance.com/public/stream";
 /// Streams of USD-margined futures that are not about books: trades, candles, tickers, mark prices.
 pub const USD_FUTURES_MARKET: &str = "wss://fstream.binance.com/market/stream";

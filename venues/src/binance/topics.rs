@@ -67,7 +67,8 @@ pub fn book_ticker(symbol: &str) -> Topic {
     stream(symbol, "bookTicker")
 }
 
-/// The changes of a book: `<symbol>@depth`. They are of use with a snapshot: see [`DepthSync`](super::DepthSync).
+/// The changes of a book: `<symbol>@depth`. They are of use with a snapshot: see
+/// [`DepthSync`](super::DepthSync).
 pub fn depth(symbol: &str, speed: Speed) -> Topic {
     stream(symbol, format_args!("depth{speed}"))
 }
@@ -77,7 +78,8 @@ pub fn partial_depth(symbol: &str, levels: Levels, speed: Speed) -> Topic {
     stream(symbol, format_args!("depth{}{speed}", levels as u8))
 }
 
-/// Mark price and funding rate, of futures, every 3 s: `<symbol>@markPrice`, or each second: `<symbol>@markPrice@1s`.
+/// Mark price and funding rate, of futures, every 3 s: `<symbol>@markPrice`, or each second:
+/// `<symbol>@markPrice@1s`.
 pub fn mark_price(symbol: &str, each_second: bool) -> Topic {
     stream(symbol, if each_second { "markPrice@1s" } else { "markPrice" })
 }
@@ -92,13 +94,15 @@ pub fn all_mini_tickers() -> Topic {
     Topic::new("!miniTicker@arr")
 }
 
-/// Any stream of a symbol, such as `ticker_4h` or `avgPrice`. In names of streams symbols are in lower case, whatever they are elsewhere.
+/// Any stream of a symbol, such as `ticker_4h` or `avgPrice`. In names of streams symbols are in lower case,
+/// whatever they are elsewhere.
 pub fn stream(symbol: &str, what: impl fmt::Display) -> Topic {
     Topic::new(format!("{}@{what}", symbol.to_lowercase()))
 }
 
-/// Whether this is a stream of changes of a book, whose events are numbered in a row: `btcusdt@depth`, `btcusdt@depth@100ms`, `btcusdt@rpiDepth@500ms`;
-/// not `btcusdt@depth20@100ms`, whose events hold all there is to say.
+/// Whether this is a stream of changes of a book, whose events are numbered in a row: `btcusdt@depth`,
+/// `btcusdt@depth@100ms`, `btcusdt@rpiDepth@500ms`; not `btcusdt@depth20@100ms`, whose events hold all there
+/// is to say.
 pub(super) fn is_diff_depth(name: &str) -> bool {
     let Some((_, what)) = name.split_once('@') else { return false };
     let kind = what.split('@').next().unwrap_or_default();

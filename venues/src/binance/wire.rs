@@ -9,7 +9,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-/// A message of the server, of the streams or of the WebSocket API. Of a key that is there twice, the last one counts.
+/// A message of the server, of the streams or of the WebSocket API. Of a key that is there twice, the last
+/// one counts.
 #[derive(Debug, Default, Clone, Copy, PartialEq)]
 pub(super) struct Envelope<'m> {
     /// Of a combined stream.
@@ -59,8 +60,9 @@ pub(super) struct Payload<'m> {
 }
 
 impl<'m> Payload<'m> {
-    /// Times are in milliseconds, or with `timeUnit=microsecond` in microseconds. The same number of one is a thousand times the other, so it tells
-    /// which it is: no time of day in milliseconds is as large until the year 5138, none in microseconds as small since 1973.
+    /// Times are in milliseconds, or with `timeUnit=microsecond` in microseconds. The same number of one is a
+    /// thousand times the other, so it tells which it is: no time of day in milliseconds is as large until
+    /// the year 5138, none in microseconds as small since 1973.
     pub(super) fn sent(&self) -> Option<Duration> {
         const SMALLEST_IN_MICROSECONDS: u64 = 100_000_000_000_000;
         self.time.map(|time| match time {
@@ -79,8 +81,8 @@ impl<'m> Payload<'m> {
     }
 }
 
-/// An error of the streams, `{"code":2,"msg":"..."}`, or one of the WebSocket API, which has such an object as `error`. What more there is to an
-/// answer of the API is its data.
+/// An error of the streams, `{"code":2,"msg":"..."}`, or one of the WebSocket API, which has such an object
+/// as `error`. What more there is to an answer of the API is its data.
 pub(super) fn read_error(text: &str) -> RpcError<'_> {
     #[derive(Deserialize, Default)]
     struct Parts<'a> {

@@ -10,7 +10,8 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// After too many connections or channels.
 pub(super) const LONG_PAUSE: Duration = Duration::from_secs(60);
 
-/// Whether a code is of a login, which is answered without an id (<https://www.okx.com/docs-v5/en/#error-code-websocket-public>, 2026-07).
+/// Whether a code is of a login, which is answered without an id
+/// (<https://www.okx.com/docs-v5/en/#error-code-websocket-public>, 2026-07).
 pub(super) fn is_of_login(code: &str) -> bool {
     matches!(
         code,
@@ -29,7 +30,8 @@ pub(super) fn is_of_login(code: &str) -> bool {
     )
 }
 
-/// What a code of an error means, and what to do; `None` if it is not known here. Those of orders (51xxx and others) are in the venue's documents.
+/// What a code of an error means, and what to do; `None` if it is not known here. Those of orders (51xxx and
+/// others) are in the venue's documents.
 pub fn explain(code: i64) -> Option<&'static str> {
     Some(match code {
         50011 => "more requests than are allowed in a time",

@@ -19,8 +19,9 @@
 //! # }
 //! ```
 //!
-//! Facts are from <https://www.okx.com/docs-v5/en/> ("Overview", "WebSocket", "Error Code"), as copies of 2026-07 have them. Shapes of messages that these
-//! describe in words are as other clients read them, and what is not understood reaches the user.
+//! Facts are from <https://www.okx.com/docs-v5/en/> ("Overview", "WebSocket", "Error Code"), as copies of
+//! 2026-07 have them. Shapes of messages that these describe in words are as other clients read them, and
+//! what is not understood reaches the user.
 
 mod errors;
 #[cfg(test)]
@@ -61,17 +62,19 @@ pub const DEMO_PRIVATE: &str = "wss://wspap.okx.com:8443/ws/v5/private";
 const MAX_ARGS: usize = 64 << 10;
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// What OKX speaks. See the [module](self) for an example; topics are made by [`books`] and its like, or by [`Channel`].
+/// What OKX speaks. See the [module](self) for an example; topics are made by [`books`] and its like, or by
+/// [`Channel`].
 ///
 /// - Text `ping` goes out every 15 s, as a connection ends on which nothing came for 30 s.
 /// - Logins and subscriptions are held to 480 in an hour on each connection.
-/// - Changes of books are checked for completeness by `prevSeqId` and `seqId`, with the resets and repetitions that the venue describes. Checksums are not looked at:
-///   the venue gives them up.
+/// - Changes of books are checked for completeness by `prevSeqId` and `seqId`, with the resets and
+///   repetitions that the venue describes. Checksums are not looked at: the venue gives them up.
 /// - A notice of an upgrade (64008) changes the connection at once.
 /// - An error that names no channel is that of its message: its topics are asked for alone.
 ///
-/// [`Client::request`](everwire_core::Client::request) takes operations on orders: its method is the `op`, its parameters are the `args`, a list or one of
-/// them. A result is the `data`. If only a part of a batch was carried out (code 2) that is a result, and each `sCode` in it is to be looked at.
+/// [`Client::request`](everwire_core::Client::request) takes operations on orders: its method is the `op`,
+/// its parameters are the `args`, a list or one of them. A result is the `data`. If only a part of a batch
+/// was carried out (code 2) that is a result, and each `sCode` in it is to be looked at.
 #[derive(Debug, Clone)]
 pub struct Okx {
     credentials: Option<Credentials>,
@@ -117,8 +120,9 @@ impl Okx {
         self.signer(api_key, passphrase, move |text| Ok::<_, String>(secret.hmac_base64(text)))
     }
 
-    /// The same with a function that signs, for keys that live elsewhere: it is given the text, such as `1704876947GET/users/self/verify`, and gives its
-    /// HMAC-SHA256 in base64. It must be quick: nothing else happens meanwhile.
+    /// The same with a function that signs, for keys that live elsewhere: it is given the text, such as
+    /// `1704876947GET/users/self/verify`, and gives its HMAC-SHA256 in base64. It must be quick: nothing else
+    /// happens meanwhile.
     pub fn signer<E: Display>(
         self,
         api_key: impl Into<Secret>,
@@ -131,23 +135,27 @@ impl Okx {
         Self { credentials: Some(credentials), ..self }
     }
 
-    /// Most topics in one message, at least 1. Default 100: of the venue's own bound, 64 KB, that is a part. A message that is longer all the same is not sent, and
-    /// its topics are asked for alone.
+    /// Most topics in one message, at least 1. Default 100: of the venue's own bound, 64 KB, that is a part.
+    /// A message that is longer all the same is not sent, and its topics are asked for alone.
     pub fn topics_per_message(self, most: usize) -> Self {
         Self { per_message: most.max(1), ..self }
     }
 
-    /// Most operations on orders in so much time; at least 1. Default 60 in 2 s. The venue counts them by instrument and kind of operation, which is more: not verified.
+    /// Most operations on orders in so much time; at least 1. Default 60 in 2 s. The venue counts them by
+    /// instrument and kind of operation, which is more: not verified.
     pub fn orders(self, most: u32, per: Duration) -> Self {
         Self { orders: (most.max(1), per), ..self }
     }
 
     /// A configuration for an address such as [`PUBLIC`]: [`Config::financial`], and
     ///
-    /// - text `ping` every 15 s, and no pings of WebSocket, which the documents do not mention; what does not answer within 10 s is given up;
-    /// - 3 attempts in 1.25 s at most, as 3 in a second are allowed from one address: of several sessions that start at once, each counts;
+    /// - text `ping` every 15 s, and no pings of WebSocket, which the documents do not mention; what does not
+    ///   answer within 10 s is given up;
+    /// - 3 attempts in 1.25 s at most, as 3 in a second are allowed from one address: of several sessions
+    ///   that start at once, each counts;
     /// - messages of at most 16 MiB;
-    /// - without a login, a [`Watch`] over the connection: without data for a minute it is pinged, and after another one the topics are subscribed to anew.
+    /// - without a login, a [`Watch`] over the connection: without data for a minute it is pinged, and after
+    ///   another one the topics are subscribed to anew.
     ///
     /// # Errors
     /// [`ConfigError::Url`] if it is no `ws://` or `wss://` URL.
@@ -299,11 +307,11 @@ impl Protocol for Okx {
     }
 
     fn cost(&self, limit: &str, traffic: Traffic<'_>) -> u32 {
-        u32::from(match (limit, traffic) {
-            ("requests", Traffic::Authenticate | Traffic::Subscribe(_) | Traffic::Unsubscribe(_)) => true,
-            ("orders", Traffic::Request(_)) => true,
-            _ => false,
-        })
+        u32::from(matches!(
+            (limit, traffic),
+            ("requests", Traffic::Authenticate | Traffic::Subscribe(_) | Traffic::Unsubscribe(_))
+                | ("orders", Traffic::Request(_))
+        ))
     }
 
     fn recovery(&self, fault: Fault<'_>) -> Option<Recovery> {

@@ -18,7 +18,8 @@ pub fn tickers(inst_id: &str) -> Topic {
     channel("tickers", inst_id)
 }
 
-/// The book of an instrument, 400 levels: a snapshot and then its changes, every 100 ms. What is missing in between is told.
+/// The book of an instrument, 400 levels: a snapshot and then its changes, every 100 ms. What is missing in
+/// between is told.
 pub fn books(inst_id: &str) -> Topic {
     channel("books", inst_id)
 }
@@ -38,7 +39,8 @@ pub fn candles(inst_id: &str, bar: &str) -> Topic {
     channel(&format!("candle{bar}"), inst_id)
 }
 
-/// Own orders of a type of instrument: `SPOT`, `MARGIN`, `SWAP`, `FUTURES`, `OPTION`, `ANY`. Wants a login. Its topic is named `orders:ANY`.
+/// Own orders of a type of instrument: `SPOT`, `MARGIN`, `SWAP`, `FUTURES`, `OPTION`, `ANY`. Wants a login.
+/// Its topic is named `orders:ANY`.
 pub fn orders(inst_type: &str) -> Topic {
     Channel::new("orders").inst_type(inst_type).topic()
 }
@@ -55,8 +57,8 @@ pub fn account() -> Topic {
 
 /// Any channel, with all that it is asked for with.
 ///
-/// Its topic is named by channel, type, family and instrument, those of them that are given, joined by colons: that is what its messages name it
-/// by. What else is given is sent, and not part of the name.
+/// Its topic is named by channel, type, family and instrument, those of them that are given, joined by
+/// colons: that is what its messages name it by. What else is given is sent, and not part of the name.
 ///
 /// ```
 /// use everwire_venues::okx::Channel;
@@ -118,7 +120,8 @@ impl Channel {
     }
 }
 
-/// The argument that a topic is asked for with. One that was made by its name alone is of an instrument, if it names one.
+/// The argument that a topic is asked for with. One that was made by its name alone is of an instrument, if
+/// it names one.
 pub(super) fn arg(topic: &Topic) -> String {
     if let Some(params) = topic.params() {
         return params.to_owned();

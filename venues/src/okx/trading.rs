@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 everwire_core::rpc! {
-    /// The requests that trading needs most, typed; each is of one order. They want the private address and a login.
+    /// The requests that trading needs most, typed; each is of one order. They want the private address and a
+    /// login.
     pub client Trading {
         /// Places an order.
         call place(NewOrder) -> Vec<OrderAck> = "order";
@@ -52,7 +53,8 @@ impl NewOrder {
         }
     }
 
-    /// A limit order. Instruments are named by their code (`instIdCode` of the list of instruments): their ids are ignored here since 2026-03.
+    /// A limit order. Instruments are named by their code (`instIdCode` of the list of instruments): their
+    /// ids are ignored here since 2026-03.
     pub fn limit(inst_id_code: u64, side: Side, size: &str, price: &str) -> Self {
         Self { px: Some(price.to_owned()), ..Self::new(inst_id_code, side, size, "limit") }
     }
@@ -77,7 +79,8 @@ impl NewOrder {
         Self { td_mode: mode.into(), ..self }
     }
 
-    /// A name of your own, letters and digits, up to 32. Set it: after a loss of the connection it is the only one that you know.
+    /// A name of your own, letters and digits, up to 32. Set it: after a loss of the connection it is the
+    /// only one that you know.
     pub fn client_order_id(self, id: impl Into<String>) -> Self {
         Self { cl_ord_id: Some(id.into()), ..self }
     }

@@ -4,7 +4,8 @@ use super::Kind;
 use crate::script::kit::{Tick, Wall};
 use serde_json::{Value, json};
 
-/// The number with which the event `n` of a row of changes of a book ends. On spot the numbers have no holes, on futures they have.
+/// The number with which the event `n` of a row of changes of a book ends. On spot the numbers have no holes,
+/// on futures they have.
 pub(super) fn last_update_id(kind: Kind, n: u64) -> u64 {
     match kind {
         Kind::Spot => 1000 + 3 * n + n % 2,

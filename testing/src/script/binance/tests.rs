@@ -1,4 +1,5 @@
 use super::*;
+use serde_json::Value;
 
 const SECOND: Duration = Duration::from_secs(1);
 

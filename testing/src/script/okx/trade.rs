@@ -1,6 +1,7 @@
 //! Orders.
 
-use super::{Path, Venue, with_id};
+use super::talk::with_id;
+use super::{Path, Venue};
 use crate::script::Replies;
 use crate::script::kit::at;
 use serde_json::{Value, json};

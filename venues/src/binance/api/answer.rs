@@ -6,7 +6,8 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use std::time::Duration;
 
-/// A whole answer: [`BinanceApi::rate_limits`](super::BinanceApi::rate_limits) makes these the results of requests.
+/// A whole answer: [`BinanceApi::rate_limits`](super::BinanceApi::rate_limits) makes these the results of
+/// requests.
 #[derive(Debug, Clone, Copy, Deserialize)]
 pub struct Answer<'a> {
     /// As in HTTP; 200 if all went well.
@@ -33,7 +34,8 @@ impl<'a> Answer<'a> {
         serde_json::from_str(self.result()?).ok()
     }
 
-    /// What was used so far of the limits that the request counts under. Those that are not as documented are left out.
+    /// What was used so far of the limits that the request counts under. Those that are not as documented are
+    /// left out.
     pub fn rate_limits(&self) -> Vec<RateLimit> {
         read_limits(self.rate_limits)
     }
@@ -46,7 +48,8 @@ fn read_limits(limits: Option<&RawValue>) -> Vec<RateLimit> {
 
 /// A limit of the venue, and what was used of it in the present interval.
 ///
-/// Intervals begin at full seconds, minutes and so on: a minute's count starts over at its beginning, not a minute after the request.
+/// Intervals begin at full seconds, minutes and so on: a minute's count starts over at its beginning, not a
+/// minute after the request.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
@@ -81,8 +84,9 @@ impl RateLimit {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ApiError {
-    /// As in HTTP: 400 for a request that is at fault, 409 for one that was carried out in part, 418 for a ban, 429 for too many requests, 5xx if
-    /// the venue is at fault. See [`is_execution_unknown`](Self::is_execution_unknown).
+    /// As in HTTP: 400 for a request that is at fault, 409 for one that was carried out in part, 418 for a
+    /// ban, 429 for too many requests, 5xx if the venue is at fault. See
+    /// [`is_execution_unknown`](Self::is_execution_unknown).
     pub status: u16,
     /// When the next request may be made, since the Unix epoch: with status 418 and 429.
     pub retry_after: Option<Duration>,
@@ -94,7 +98,8 @@ pub struct ApiError {
 }
 
 impl ApiError {
-    /// Reads the error that a request of a [`BinanceApi`](super::BinanceApi) was refused with. `None`: it is none of the venue's.
+    /// Reads the error that a request of a [`BinanceApi`](super::BinanceApi) was refused with. `None`: it is
+    /// none of the venue's.
     pub fn of(error: &OwnedRpcError) -> Option<Self> {
         #[derive(Deserialize)]
         struct Whole<'a> {
@@ -127,8 +132,9 @@ impl ApiError {
         })
     }
 
-    /// Whether the request may have been carried out all the same, as if it had ended as [`SentUnknown`](everwire_core::Outcome::SentUnknown): by its code, or by a
-    /// status of 5xx. Ask for the order by its client order id before it is placed again.
+    /// Whether the request may have been carried out all the same, as if it had ended as
+    /// [`SentUnknown`](everwire_core::Outcome::SentUnknown): by its code, or by a status of 5xx. Ask for the
+    /// order by its client order id before it is placed again.
     pub fn is_execution_unknown(&self) -> bool {
         self.status >= 500 || super::ErrorCode::new(self.code).is_some_and(|code| code.is_execution_unknown())
     }

@@ -26,24 +26,30 @@ use std::time::Duration;
 /// The topic of [`user_data`].
 const USER_DATA: &str = "userDataStream";
 
-/// The user data of spot: orders, balances. Messages are `{"subscriptionId":0,"event":{"e":"executionReport",...}}`.
+/// The user data of spot: orders, balances. Messages are
+/// `{"subscriptionId":0,"event":{"e":"executionReport",...}}`.
 pub fn user_data() -> Topic {
     Topic::new(USER_DATA)
 }
 
 /// Binance's WebSocket API: [`SPOT_API`](super::SPOT_API) and its like.
 ///
-/// Requests go by [`Client::request`](everwire_core::Client::request), or typed by [`Trading`]. Those that need it get a timestamp, the API key and a
-/// signature as they are made. That is also why one that is resent after a reconnect, or waits for long, may be refused with -1021: give
-/// orders a time ([`RequestOptions::timeout`](everwire_core::RequestOptions::timeout)) below [`recv_window`](Self::recv_window), and do not resend them.
+/// Requests go by [`Client::request`](everwire_core::Client::request), or typed by [`Trading`]. Those that
+/// need it get a timestamp, the API key and a signature as they are made. That is also why one that is resent
+/// after a reconnect, or waits for long, may be refused with -1021: give orders a time
+/// ([`RequestOptions::timeout`](everwire_core::RequestOptions::timeout)) below
+/// [`recv_window`](Self::recv_window), and do not resend them.
 ///
-/// - With [`ed25519`](Self::ed25519) each connection is logged on (`session.logon`), and requests need no signature of their own. With
-///   [`hmac`](Self::hmac) or [`signer`](Self::signer) each request is signed.
-/// - Requests are held to the weight of the address, and orders to the number that an account may place: as documented, without what the venue told meanwhile
-///   and without what other programs use. [`weight`](Self::weight) and [`orders`](Self::orders) set other numbers.
-/// - A refusal is an [`OwnedRpcError`](everwire_core::protocol::OwnedRpcError) with the whole answer as its data: see [`ApiError::of`]. That an
-///   order's outcome is not known (-1007, a status of 5xx) is told by [`ApiError::is_execution_unknown`].
-/// - [`user_data`] is a topic, of spot only. If the venue ends it (`eventStreamTerminated`) it is subscribed to anew.
+/// - With [`ed25519`](Self::ed25519) each connection is logged on (`session.logon`), and requests need no
+///   signature of their own. With [`hmac`](Self::hmac) or [`signer`](Self::signer) each request is signed.
+/// - Requests are held to the weight of the address, and orders to the number that an account may place: as
+///   documented, without what the venue told meanwhile and without what other programs use.
+///   [`weight`](Self::weight) and [`orders`](Self::orders) set other numbers.
+/// - A refusal is an [`OwnedRpcError`](everwire_core::protocol::OwnedRpcError) with the whole answer as its
+///   data: see [`ApiError::of`]. That an order's outcome is not known (-1007, a status of 5xx) is told by
+///   [`ApiError::is_execution_unknown`].
+/// - [`user_data`] is a topic, of spot only. If the venue ends it (`eventStreamTerminated`) it is subscribed
+///   to anew.
 #[derive(Debug, Clone)]
 pub struct BinanceApi {
     market: Market,
@@ -88,8 +94,9 @@ impl BinanceApi {
         Self { credentials: Some(Credentials::hmac(api_key.into(), secret.into())), ..self }
     }
 
-    /// Signs each request that wants it by a function: for keys that live elsewhere. It is given the text to be signed, `a=1&b=2`, and gives the signature:
-    /// of RSA (PKCS1 v1.5, SHA-256) and Ed25519 in base64, of HMAC in hexadecimal. It must be quick: nothing else happens meanwhile.
+    /// Signs each request that wants it by a function: for keys that live elsewhere. It is given the text to
+    /// be signed, `a=1&b=2`, and gives the signature: of RSA (PKCS1 v1.5, SHA-256) and Ed25519 in base64, of
+    /// HMAC in hexadecimal. It must be quick: nothing else happens meanwhile.
     pub fn signer<E: Display>(
         self,
         api_key: impl Into<Secret>,
@@ -98,7 +105,8 @@ impl BinanceApi {
         Self { credentials: Some(Credentials::signer(api_key.into(), sign, false)), ..self }
     }
 
-    /// Logs each connection on, which only Ed25519 keys may. `sign` is as in [`signer`](Self::signer), and is called once for each connection.
+    /// Logs each connection on, which only Ed25519 keys may. `sign` is as in [`signer`](Self::signer), and is
+    /// called once for each connection.
     pub fn ed25519<E: Display>(
         self,
         api_key: impl Into<Secret>,
@@ -107,19 +115,22 @@ impl BinanceApi {
         Self { credentials: Some(Credentials::signer(api_key.into(), sign, true)), ..self }
     }
 
-    /// For how long after its timestamp a request may be carried out: up to 60 s, in milliseconds. Default: what the venue has, 5 s.
+    /// For how long after its timestamp a request may be carried out: up to 60 s, in milliseconds. Default:
+    /// what the venue has, 5 s.
     pub fn recv_window(self, window: Duration) -> Self {
         Self { window: Some(window.min(Duration::from_secs(60))), ..self }
     }
 
-    /// Makes the result of each request the whole answer, for [`Answer::parse`], with what was used of the venue's limits. Default: the venue is asked to leave
-    /// that out ([`config`](Self::config)), and the result is the result.
+    /// Makes the result of each request the whole answer, for [`Answer::parse`], with what was used of the
+    /// venue's limits. Default: the venue is asked to leave that out ([`config`](Self::config)), and the
+    /// result is the result.
     pub fn rate_limits(self, on: bool) -> Self {
         Self { rate_limits: on, ..self }
     }
 
-    /// Most weight of requests in a minute; at least 1. Sessions that hold the same [`SharedLimits`](everwire_core::SharedLimits) share it, as it is of
-    /// the address. Default 6,000 on spot, 2,400 on futures.
+    /// Most weight of requests in a minute; at least 1. Sessions that hold the same
+    /// [`SharedLimits`](everwire_core::SharedLimits) share it, as it is of the address. Default 6,000 on
+    /// spot, 2,400 on futures.
     pub fn weight(self, per_minute: u32) -> Self {
         Self { weight: per_minute.max(1), ..self }
     }
@@ -129,13 +140,15 @@ impl BinanceApi {
         Self { orders: (most.max(1), per), ..self }
     }
 
-    /// A name for the account, no secret: sessions of one account that hold the same [`SharedLimits`](everwire_core::SharedLimits) share its limit on orders.
-    /// Default: each connection has its own.
+    /// A name for the account, no secret: sessions of one account that hold the same
+    /// [`SharedLimits`](everwire_core::SharedLimits) share its limit on orders. Default: each connection has
+    /// its own.
     pub fn account(self, name: impl Into<String>) -> Self {
         Self { account: Some(name.into()), ..self }
     }
 
-    /// A configuration for an address such as [`SPOT_API`](super::SPOT_API): as [`Binance::config`](super::Binance::config), but that silence means nothing.
+    /// A configuration for an address such as [`SPOT_API`](super::SPOT_API): as
+    /// [`Binance::config`](super::Binance::config), but that silence means nothing.
     ///
     /// # Errors
     /// [`ConfigError::Url`] if it is no `ws://` or `wss://` URL.
@@ -328,8 +341,8 @@ fn orders_of(method: &str) -> u32 {
     }
 }
 
-/// What a request weighs on spot, at most, as far as that can be told from its method. Parameters change it for some: the depth of a book of more than 100 levels,
-/// and lists of all symbols, weigh more.
+/// What a request weighs on spot, at most, as far as that can be told from its method. Parameters change it
+/// for some: the depth of a book of more than 100 levels, and lists of all symbols, weigh more.
 fn weight_of(method: &str) -> u32 {
     match method {
         "depth" => 5,

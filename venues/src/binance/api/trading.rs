@@ -6,9 +6,11 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 
 everwire_core::rpc! {
-    /// The requests that trading needs most, typed. All others go by [`Client::request`](everwire_core::Client::request), or by a table of your own.
+    /// The requests that trading needs most, typed. All others go by
+    /// [`Client::request`](everwire_core::Client::request), or by a table of your own.
     ///
-    /// It reads results, and not whole answers: not for a session with [`BinanceApi::rate_limits`](super::BinanceApi::rate_limits).
+    /// It reads results, and not whole answers: not for a session with
+    /// [`BinanceApi::rate_limits`](super::BinanceApi::rate_limits).
     pub client Trading {
         type Error = Refused;
         /// Places an order.
@@ -56,8 +58,8 @@ impl fmt::Display for Refused {
 
 impl std::error::Error for Refused {}
 
-/// An order to be placed. Prices and quantities are decimal numbers as text, as the venue wants them: what was computed in binary fractions would be
-/// refused by its filters.
+/// An order to be placed. Prices and quantities are decimal numbers as text, as the venue wants them: what
+/// was computed in binary fractions would be refused by its filters.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NewOrder {
@@ -108,7 +110,8 @@ impl NewOrder {
         }
     }
 
-    /// A limit order that is refused if it would be filled at once. On spot only: futures have `time_in_force` `GTX` for that.
+    /// A limit order that is refused if it would be filled at once. On spot only: futures have
+    /// `time_in_force` `GTX` for that.
     pub fn limit_maker(symbol: &str, side: Side, quantity: &str, price: &str) -> Self {
         Self { price: Some(price.to_owned()), ..Self::new(symbol, side, quantity, "LIMIT_MAKER") }
     }
@@ -123,7 +126,8 @@ impl NewOrder {
         Self { time_in_force: Some(time), ..self }
     }
 
-    /// A name of your own, by which it can be asked for and cancelled. Set it: after a loss of the connection it is the only one that you know.
+    /// A name of your own, by which it can be asked for and cancelled. Set it: after a loss of the connection
+    /// it is the only one that you know.
     pub fn client_order_id(self, id: impl Into<String>) -> Self {
         Self { new_client_order_id: Some(id.into()), ..self }
     }
