@@ -212,7 +212,8 @@ async fn of_several_symbols_the_bad_one_is_refused_and_the_others_are_not() {
     let reason = "Currency pair not supported NOPE/USD (code 0)".to_owned();
     assert_eq!(told, ("trade:NOPE/USD".to_owned(), reason, false));
     trader.hear(&[ids[0], ids[2], ids[3]]).await;
-    // What was asked for twice is in force.
+    // Only the bad one was asked for again, if at all.
+    assert_eq!(live.with(|venue| venue.counts().subscribes), 1);
     assert!(
         trader
             .client

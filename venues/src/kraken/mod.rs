@@ -275,6 +275,11 @@ impl Protocol for Kraken {
         message::names(result, Parts::of(topic.name()).symbol)
     }
 
+    /// A complaint names its symbol, and not its channel: one message is about one channel.
+    fn refuses(&self, error: &str, topic: &Topic) -> bool {
+        message::names(error, Parts::of(topic.name()).symbol)
+    }
+
     fn error<'m>(&self, error: &'m str) -> RpcError<'m> {
         message::read_error(error)
     }
