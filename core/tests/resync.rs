@@ -321,3 +321,144 @@ fn what_is_missed_while_it_is_made_anew_is_told() {
     answer(&mut h, "subscribe");
     assert_eq!(brief(&mut h), ["+a"], "told once");
 }
+
+/// A book: its first message must be a snapshot, number 0, and the others count from there.
+fn book() -> JsonRpc {
+    JsonRpc::new().sequence(|_, params| number(params).map(Sequence::new)).tracker(|_| {
+        let mut last = None;
+        Some(Sequences::hook(move |sequence, _| {
+            let number = sequence.map_or(0, |sequence| sequence.last);
+            let found = match last {
+                None if number == 0 => Continuity::Continues,
+                None => Continuity::Corrupt { reason: "no snapshot".to_owned() },
+                Some(last) if number == last + 1 => Continuity::Continues,
+                Some(last) => Continuity::Gap { expected: last + 1, got: number },
+            };
+            last = Some(number);
+            found
+        }))
+    })
+}
+
+fn ask(h: &mut Harness, topic: &str) -> SubscriptionId {
+    let id = h.s.subscribe(topic, SubscribeOptions::default(), h.now);
+    h.run();
+    h.flush(0);
+    id
+}
+
+#[test]
+fn a_snapshot_ahead_of_the_answer_is_seen() {
+    let mut h = Harness::online(config().protocol(book()));
+    ask(&mut h, "a");
+    h.feed(0, &[notification("a", 0), notification("a", 1)].concat());
+    answer(&mut h, "subscribe");
+    h.feed(0, &notification("a", 2));
+    assert_eq!(brief(&mut h), ["a:0", "a:1", "+a", "a:2"]);
+    // A resync that the server confirms the end of begins anew as well, with what comes ahead of its answer.
+    h.feed(0, &notification("a", 9));
+    h.flush(0);
+    h.feed(0, &notification("a", 10));
+    answer(&mut h, "unsubscribe");
+    h.flush(0);
+    h.feed(0, &[notification("a", 0), notification("a", 1)].concat());
+    answer(&mut h, "subscribe");
+    h.feed(0, &notification("a", 2));
+    let told = brief(&mut h);
+    let want =
+        ["gap a Sequence { expected: 3, got: 9 }", "a:9", "a:10", "gap a Resync", "a:0", "a:1", "+a", "a:2"];
+    assert_eq!(told, want);
+}
+
+#[test]
+fn a_hole_ahead_of_the_answer_is_told_and_mended_after_it() {
+    let mut h = Harness::online(config().protocol(book()));
+    ask(&mut h, "a");
+    h.feed(0, &[notification("a", 0), notification("a", 2), notification("a", 3)].concat());
+    assert_eq!(brief(&mut h), ["a:0", "gap a Sequence { expected: 1, got: 2 }", "a:2", "a:3"]);
+    assert_eq!((state(&h, "a"), count(&h, "unsubscribe 1")), (Some(SubscriptionState::Pending), 0));
+    answer(&mut h, "subscribe");
+    h.flush(0);
+    assert_eq!((brief(&mut h), state(&h, "a")), (vec!["+a".into()], Some(SubscriptionState::Stale)));
+    answer(&mut h, "unsubscribe");
+    h.flush(0);
+    h.feed(0, &notification("a", 0));
+    answer(&mut h, "subscribe");
+    assert_eq!(brief(&mut h), ["gap a Resync", "a:0", "+a"]);
+    assert_eq!(state(&h, "a"), Some(SubscriptionState::Confirmed));
+}
+
+#[test]
+fn after_a_reconnect_what_was_missed_is_told_before_what_is_wrong() {
+    let mut h = with_topics(book(), &["a"]);
+    h.feed(0, &notification("a", 0));
+    h.eof(0);
+    let conn = h.next_conn();
+    h.open(conn);
+    h.told();
+    h.feed(conn, &notification("a", 5));
+    let told = brief(&mut h);
+    assert_eq!(told, ["gap a Reconnect", r#"gap a Corrupt { reason: "no snapshot" }"#, "a:5"]);
+}
+
+#[test]
+fn old_messages_are_not_taken_for_new_ones() {
+    // The end is refused, not answered, or of a topic that was given up and is wanted again.
+    for end in ["refused", "late", "again"] {
+        let mut h = Harness::online(config().protocol(book()).request_timeout(secs(5)));
+        let id = ask(&mut h, "a");
+        answer(&mut h, "subscribe");
+        h.feed(0, &[notification("a", 0), notification("a", 1)].concat());
+        if end == "again" {
+            h.s.unsubscribe(id, h.now);
+            ask(&mut h, "a");
+        } else {
+            h.feed(0, &notification("a", 5));
+            h.flush(0);
+            match end {
+                "refused" => {
+                    let id = last_id(&h, 0, "unsubscribe");
+                    h.feed(0, &rpc_error(id, "no"));
+                }
+                _ => _ = h.advance(secs(5)),
+            }
+            h.flush(0);
+        }
+        h.told();
+        assert_eq!(state(&h, "a"), Some(SubscriptionState::Pending), "{end}");
+        // Still of the old one, and then the new one.
+        h.feed(0, &[notification("a", 6), notification("a", 7)].concat());
+        answer(&mut h, "subscribe");
+        h.feed(0, &[notification("a", 0), notification("a", 1)].concat());
+        let told = brief(&mut h);
+        assert!(
+            !told.iter().any(|told| told.contains("Corrupt") || told.contains("Sequence")),
+            "{end}: {told:?}"
+        );
+        assert_eq!(state(&h, "a"), Some(SubscriptionState::Confirmed), "{end}");
+    }
+}
+
+#[test]
+fn what_the_server_refused_or_ended_begins_anew() {
+    let mut h = Harness::online(config().protocol(book().acks("subscribed", "unsubscribed", "refused")));
+    ask(&mut h, "a");
+    let id = last_id(&h, 0, "subscribe");
+    h.feed(0, &rpc_error(id, "not now"));
+    h.advance(secs(1));
+    h.flush(0);
+    h.told();
+    // This time it is, and its snapshot comes ahead of the answer.
+    h.feed(0, &notification("a", 0));
+    h.feed(0, &text(r#"{"method":"subscribed","params":{"channel":"a"}}"#));
+    h.feed(0, &notification("a", 1));
+    assert_eq!(brief(&mut h), ["a:0", "+a", "a:1"]);
+    h.feed(0, &text(r#"{"method":"unsubscribed","params":{"channel":"a"}}"#));
+    h.advance(secs(1));
+    h.flush(0);
+    h.told();
+    h.feed(0, &notification("a", 0));
+    h.feed(0, &text(r#"{"method":"subscribed","params":{"channel":"a"}}"#));
+    h.feed(0, &notification("a", 1));
+    assert_eq!(brief(&mut h), ["gap a Ended", "a:0", "+a", "a:1"]);
+}
