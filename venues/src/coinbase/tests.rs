@@ -289,7 +289,7 @@ fn texts_that_are_broken_do_no_harm() {
                     let channel = if channel == "l2_data" { "level2" } else { channel };
                     match (topics::is_of_products(channel), product) {
                         (true, Some(product)) => {
-                            assert_eq!(topic, Some(Name::of(&[channel, product])), "{text}")
+                            assert_eq!(topic, Some(Name::of(&[channel, product])), "{text}");
                         }
                         // A later one may name it.
                         (true, None) => {}
