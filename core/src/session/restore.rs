@@ -121,7 +121,7 @@ impl Session {
             // Refused or not: what counts is the answer to the next one.
             What::Renew(topic) => self.renewed(topic, id, now),
             What::Heartbeat => self.heartbeat_answered(Some(id), now),
-            What::HeartbeatReply | What::User | What::Farewell => {}
+            What::HeartbeatReply | What::User | What::Farewell | What::Told => {}
         }
     }
 
