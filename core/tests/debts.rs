@@ -111,3 +111,19 @@ fn what_was_asked_for_twice_and_given_up_is_owed_once() {
     say(&mut h, 0, &["refused 7:unknown"]);
     assert_eq!(brief(&mut h), ["-bad: unknown (code 7)", "online false"]);
 }
+
+#[test]
+fn an_answer_besides_is_nobodys_business() {
+    for order in [["granted t0ken", "ok 1 t0ken"], ["ok 1 t0ken", "granted t0ken"]] {
+        let mut h = opened(Words { authenticates: Some(Ack::Separate), ..Words::default() });
+        say(&mut h, 0, &order);
+        assert_eq!(brief(&mut h), ["authenticated", "online false"], "{order:?}");
+        // That is so for the time of a request.
+        assert_eq!(h.advance(secs(29)), Stop::Wait(Some(h.now + secs(1))));
+        assert_eq!(h.advance(secs(1)), Stop::Wait(None));
+        assert_eq!(brief(&mut h), [""; 0]);
+    }
+    let mut h = opened(Words { authenticates: Some(Ack::Separate), ..Words::default() });
+    say(&mut h, 0, &["granted t0ken", "no 1 7:you are in already"]);
+    assert_eq!(brief(&mut h), ["authenticated", "online false"]);
+}

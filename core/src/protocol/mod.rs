@@ -172,7 +172,8 @@ pub trait Protocol: fmt::Debug + Send + Sync {
         true
     }
 
-    /// Writes a message that subscribes to all of `topics`, which [share](Self::shares) one, to `out`, and says how its outcome is learnt.
+    /// Writes a message that subscribes to all of `topics`, which [share](Self::shares) one, to `out`, and says how its outcome is learnt. An
+    /// empty `out` means that nothing needs to be sent: they are in force.
     ///
     /// # Errors
     /// [`Unsupported`] if it cannot be written. Of several topics each is tried alone, so that one that cannot be said does not take the

@@ -143,8 +143,8 @@ impl Session {
 
     /// The server told the outcome of an authentication without an id. False if none is awaited.
     pub(super) fn authentication_told(&mut self, index: usize, at: Place, ok: bool, now: Instant) -> bool {
-        let Some(id) = self.requests.first_authentication() else { return false };
-        if let Some(sent) = self.requests.settle(id).and_then(|live| live.sent) {
+        let Some(sent) = self.requests.told_authentication() else { return false };
+        if let Some(sent) = sent {
             self.timings.request.record(now.saturating_duration_since(sent.at));
         }
         self.authentication_answered(index, at, ok, now);

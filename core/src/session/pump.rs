@@ -179,6 +179,10 @@ impl Session {
                 let terms = &self.links[index].terms;
                 let context = self.links[index].context(self.clock.wall(now));
                 let ack = self.config.protocol.heartbeat(id, &context, &mut self.text);
+                if self.text.is_empty() {
+                    // There was one when it was due, and the limits held it back.
+                    return Ok(());
+                }
                 if ack != Ack::None {
                     self.heartbeat.sent(id, terms.heartbeat_timeout, now);
                 }
@@ -223,8 +227,11 @@ impl Session {
             }
         }
         self.subscriptions.asked(&ids, id, now);
-        self.send_text(index, id, ack, What::Subscribe { topics: ids.clone() }, now);
-        if ack == Ack::None {
+        let said = !self.text.is_empty();
+        if said {
+            self.send_text(index, id, ack, What::Subscribe { topics: ids.clone() }, now);
+        }
+        if !said || ack == Ack::None {
             self.confirmed(&ids, now);
             self.check_restored(now);
         }

@@ -89,6 +89,8 @@ pub(crate) enum What {
     Heartbeat,
     /// An answer of ours to one of the server's: whether that is answered in turn does not matter.
     HeartbeatReply,
+    /// Its outcome came in a message of its own: an answer that comes besides is nobody's business.
+    Told,
 }
 
 /// An encoded request.
@@ -253,9 +255,11 @@ impl Requests {
         Some(live)
     }
 
-    /// The authentication without an answer that was sent first.
-    pub(crate) fn first_authentication(&self) -> Option<u64> {
-        self.authentications.first().copied()
+    /// The outcome of the authentication that was sent first and has none was told. When it was sent.
+    pub(crate) fn told_authentication(&mut self) -> Option<Option<Sent>> {
+        let live = self.live.get_mut(&self.authentications.pop_first()?)?;
+        live.what = What::Told;
+        Some(live.sent)
     }
 
     /// Unsettled requests that subscribe, the first that was sent first: each with its topics, and whether its outcome comes in messages of

@@ -126,7 +126,7 @@ impl Session {
                 self.renewed(topic, id, now);
             }
             What::Heartbeat => self.heartbeat_answered(Some(id), now),
-            What::HeartbeatReply | What::User | What::Farewell => {}
+            What::HeartbeatReply | What::User | What::Farewell | What::Told => {}
         }
     }
 
