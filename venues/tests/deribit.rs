@@ -394,6 +394,50 @@ fn a_client_that_misbehaves_is_punished() {
     }
 }
 
+/// Nothing that is told or kept shows a token, a secret or a signature: not of a login, not of its refresh, not of what is refused.
+#[tokio::test]
+async fn no_token_is_shown() {
+    for deribit in [
+        trader(),
+        Deribit::new().credentials(CLIENT_ID, CLIENT_SECRET),
+        trader().session("bot").cancel_on_disconnect(CancelOnDisconnect::Connection),
+    ] {
+        let venue = Venue::new().tick_every(Duration::from_millis(20)).expires_in(Duration::from_secs(2));
+        let live = Live::start(venue);
+        let (client, mut events) = start(&deribit, &live);
+        client.subscribe(deribit::book(BTC, Interval::Raw));
+        client.subscribe(deribit::user_orders("NO-SUCH", Interval::Raw));
+        let trading = Trading::new(client.clone());
+        let mut shown = format!("{deribit:?} {client:?}");
+        let (mut logins, mut onlines) = (0, 0);
+        let told = async {
+            while logins < 4 {
+                let event = events.next().await.unwrap();
+                shown.push_str(&format!("{event:?}\n"));
+                logins += u32::from(matches!(event, OwnedEvent::Authenticated { .. }));
+                if let OwnedEvent::Online { .. } = event {
+                    onlines += 1;
+                    let refused = trading.cancel(&OrderId::new("none")).await.unwrap_err();
+                    shown.push_str(&format!("{refused:?} {refused} {:?}\n", client.status()));
+                    match onlines {
+                        1 => live.cut_all(),
+                        // The refresh is refused, which ends the connection.
+                        2 => live.with(Venue::expire_tokens),
+                        _ => {}
+                    }
+                }
+            }
+        };
+        tokio::time::timeout(SOON * 2, told).await.unwrap();
+        let end = client.shutdown(CloseOptions::new()).await;
+        shown.push_str(&format!("{end:?}"));
+        assert!(shown.contains("Rejected") && shown.contains("unauthorized"), "{shown}");
+        for secret in [CLIENT_SECRET, ".access-", ".refresh-", "signature\":"] {
+            assert!(!shown.contains(secret), "{secret}: {shown}");
+        }
+    }
+}
+
 mod simulated {
     use super::*;
     use everwire_testing::script::Reply;

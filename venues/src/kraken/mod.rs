@@ -165,8 +165,15 @@ fn object(json: &str) -> Result<BTreeMap<String, &RawValue>, Unsupported> {
     #[derive(Deserialize)]
     struct Object<'m>(#[serde(borrow)] BTreeMap<String, &'m RawValue>);
 
-    let Object(all) = serde_json::from_str(json)
-        .map_err(|error| Unsupported { reason: format!("parameters must be a JSON object: {error}") })?;
+    // They may hold a token: only where they are wrong is told, not what stands there.
+    let Object(all) = serde_json::from_str(json).map_err(|error| Unsupported {
+        reason: format!(
+            "parameters must be a JSON object: {:?} error at line {}, column {}",
+            error.classify(),
+            error.line(),
+            error.column()
+        ),
+    })?;
     Ok(all)
 }
 

@@ -94,7 +94,11 @@ fn tokens_go_into_what_needs_them() {
         r#"{"method":"cancel_all","params":{"token":"mine"},"req_id":9}"#
     );
     assert_eq!(order(Request::new("ping"), &none).unwrap(), r#"{"method":"ping","params":{},"req_id":9}"#);
-    assert!(order(Request::new("x").params("[1]"), &none).is_err());
+    // Where it is wrong, not what stands there.
+    for params in ["[1]", r#""hunter2""#, r#"{"token":hunter2}"#, ""] {
+        let reason = order(Request::new("x").params(params), &none).unwrap_err().reason;
+        assert!(reason.contains("must be a JSON object") && !reason.contains("hunter2"), "{reason}");
+    }
     assert!(order(cancel, &none).unwrap_err().reason.contains("cancel_order needs a token"));
     assert!(order(own, &none).is_ok());
 }
