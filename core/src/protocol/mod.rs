@@ -99,10 +99,13 @@ pub trait Protocol: fmt::Debug + Send + Sync {
         false
     }
 
-    /// Writes request `id` to `out`. The context is that of the moment at which it is made: without parameters if there is no connection.
+    /// Writes request `id` to `out`. The context is that of the moment at which it is made: without parameters if there is no connection. One that
+    /// goes out later, because it waited for the limiter or for a connection, or that is sent again, is written anew with the context of that
+    /// moment and the same id: tokens, times and signatures are always those of the connection.
     ///
     /// # Errors
-    /// [`Unsupported`] if the protocol has no requests or cannot say this one.
+    /// [`Unsupported`] if the protocol has no requests or cannot say this one. One that can be said when it is made and not when it goes out ends
+    /// with [`Unanswered::Unsupported`](crate::Unanswered::Unsupported).
     fn request(
         &self,
         id: u64,
@@ -111,7 +114,8 @@ pub trait Protocol: fmt::Debug + Send + Sync {
         out: &mut String,
     ) -> Result<(), Unsupported>;
 
-    /// Writes one message that makes several requests to `out`. Each is answered by itself, in any order.
+    /// Writes one message that makes several requests to `out`. Each is answered by itself, in any order. It is written anew as
+    /// [`request`](Self::request) is.
     ///
     /// # Errors
     /// [`Unsupported`], which is the default.

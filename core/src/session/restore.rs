@@ -86,7 +86,7 @@ impl Session {
         let Some(index) = self.current else { return };
         while let Some(id) = self.requests.take_held() {
             if self.limited {
-                let kept = self.requests.kept(id).map(|kept| (kept.lane, kept.text.len()));
+                let kept = self.requests.kept(id).map(|kept| (kept.lane, kept.len));
                 let Some((lane, len)) = kept else { continue };
                 self.outbox.push(lane, Waits::Request { id, len }, None);
             } else {
