@@ -264,9 +264,7 @@ pub trait Protocol: fmt::Debug + Send + Sync {
         None
     }
 
-    /// Watches the sequence numbers of a topic's messages, if they have any. A new one is made for each time that the topic is asked for, so that it
-    /// sees what comes ahead of the answer, such as a snapshot. If messages of an earlier subscription to the topic may still come on the
-    /// connection, because the server did not confirm the end of it, it is made at the answer instead: old messages must not be taken for new.
+    /// Watches the sequence numbers of a topic's messages, if they have any. A new one is made for each time that the topic is in force anew.
     fn tracker(&self, topic: &Topic) -> Option<Box<dyn Tracker>> {
         let _ = topic;
         None

@@ -217,11 +217,6 @@ impl Session {
                 return Ok(());
             }
         };
-        for &id in &ids {
-            if self.subscriptions.begin_anew(id) {
-                self.track(id);
-            }
-        }
         self.subscriptions.asked(&ids, id, now);
         self.send_text(index, id, ack, What::Subscribe { topics: ids.clone() }, now);
         if ack == Ack::None {
