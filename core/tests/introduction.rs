@@ -129,7 +129,7 @@ fn the_next_connection_knows_nothing_of_it() {
     let mut h = opened(separate());
     say(&mut h, 0, &["granted tok-1"]);
     h.eof(0);
-    // Nor does what is written between two connections.
+    // Nor does what is written between two connections; when it goes out it is written anew.
     let held =
         RequestOptions { on_disconnect: everwire_core::OnDisconnect::Hold, ..RequestOptions::default() };
     h.s.request(Request::new("m"), held, h.now).unwrap();
@@ -137,7 +137,7 @@ fn the_next_connection_knows_nothing_of_it() {
     h.open(conn);
     assert_eq!(h.texts(conn), ["auth 3"]);
     say(&mut h, conn, &["granted other"]);
-    assert_eq!(h.texts(conn), ["auth 3", "ask 2 m"]);
+    assert_eq!(h.texts(conn), ["auth 3", "ask 2 m <other>"]);
 }
 
 #[test]

@@ -441,6 +441,7 @@ impl fmt::Display for Unanswered {
             Self::ConnectionLost => "the connection was lost",
             Self::Cancelled => "it was cancelled",
             Self::Closed => "the session was closed",
+            Self::Unsupported => "the protocol could not write it for the connection that there was then",
         })
     }
 }

@@ -99,10 +99,13 @@ pub trait Protocol: fmt::Debug + Send + Sync {
         false
     }
 
-    /// Writes request `id` to `out`. The context is that of the moment at which it is made: without parameters if there is no connection.
+    /// Writes request `id` to `out`. The context is that of the moment at which it is made: without parameters if there is no connection. One that
+    /// goes out later, because it waited for the limiter or for a connection, or that is sent again, is written anew with the context of that
+    /// moment and the same id: tokens, times and signatures are always those of the connection.
     ///
     /// # Errors
-    /// [`Unsupported`] if the protocol has no requests or cannot say this one.
+    /// [`Unsupported`] if the protocol has no requests or cannot say this one. One that can be said when it is made and not when it goes out ends
+    /// with [`Unanswered::Unsupported`](crate::Unanswered::Unsupported).
     fn request(
         &self,
         id: u64,
@@ -111,7 +114,8 @@ pub trait Protocol: fmt::Debug + Send + Sync {
         out: &mut String,
     ) -> Result<(), Unsupported>;
 
-    /// Writes one message that makes several requests to `out`. Each is answered by itself, in any order.
+    /// Writes one message that makes several requests to `out`. Each is answered by itself, in any order. It is written anew as
+    /// [`request`](Self::request) is.
     ///
     /// # Errors
     /// [`Unsupported`], which is the default.
@@ -261,9 +265,7 @@ pub trait Protocol: fmt::Debug + Send + Sync {
         None
     }
 
-    /// Watches the sequence numbers of a topic's messages, if they have any. A new one is made for each time that the topic is asked for, so that it
-    /// sees what comes ahead of the answer, such as a snapshot. If messages of an earlier subscription to the topic may still come on the
-    /// connection, because the server did not confirm the end of it, it is made at the answer instead: old messages must not be taken for new.
+    /// Watches the sequence numbers of a topic's messages, if they have any. A new one is made for each time that the topic is in force anew.
     fn tracker(&self, topic: &Topic) -> Option<Box<dyn Tracker>> {
         let _ = topic;
         None

@@ -253,6 +253,9 @@ pub enum Unanswered {
     Cancelled,
     /// The session was closed.
     Closed,
+    /// It waited, or was to be sent again, and the protocol could not write it any more with what is known of the connection that there is now
+    /// ([`Protocol::request`](crate::Protocol::request)), such as for want of a token.
+    Unsupported,
 }
 
 /// Time in which messages may have been missed.

@@ -332,12 +332,10 @@ impl Session {
         match self.subscriptions.get(id).map(|s| s.state) {
             Some(Confirmed) => {
                 self.subscriptions.missed(id, self.epoch, GapCause::Ended);
-                self.subscriptions.is_out_of_force(id);
                 self.rejected(&[id], "the server ended it", None, now);
             }
             // It was asked to, so that it can be made anew.
             Some(Stale) => {
-                self.subscriptions.is_out_of_force(id);
                 self.subscriptions.ask(id, true, now);
                 self.pump(now);
             }

@@ -10,23 +10,15 @@ use std::time::Instant;
 #[derive(Debug, Default)]
 pub(crate) struct Leaving {
     all: BTreeMap<SubscriptionId, Left>,
-    /// How many of them have a name.
-    names: BTreeMap<String, usize>,
     /// Those of them that the peer was not told of yet.
     unsaid: BTreeSet<SubscriptionId>,
     /// Those that the next message names, unless that has to be found anew.
     next: Vec<SubscriptionId>,
     /// Names of topics that were ended for good, whose messages may still come.
     muted: BTreeSet<String>,
-    /// Names of topics of which the peer did not say that they ended, and whether there were too many to be kept.
-    unsure: BTreeSet<String>,
-    all_unsure: bool,
     /// Those that the peer was asked for and has not answered: it may do so though nothing more is to be said of them.
     owed: BTreeMap<SubscriptionId, Owed>,
 }
-
-/// Names that are kept for being unsure of.
-const MAX_UNSURE: usize = 1024;
 
 #[derive(Debug)]
 struct Left {
@@ -45,7 +37,6 @@ impl Leaving {
     /// The peer is to be told that it ends. `owed` if it still owes the answer to this request, which asked for it.
     pub(crate) fn add(&mut self, id: SubscriptionId, topic: Topic, owed: Option<u64>, now: Instant) {
         self.owed.extend(owed.map(|request| (id, Owed { topic: topic.clone(), request })));
-        *self.names.entry(topic.name().to_owned()).or_default() += 1;
         self.all.insert(id, Left { topic, since: now });
         self.unsaid.insert(id);
         self.next.clear();
@@ -99,51 +90,22 @@ impl Leaving {
         self.next.clear();
         for id in ids {
             self.unsaid.remove(id);
-            if forget && let Some(left) = self.remove(*id) {
-                self.is_unsure(left.topic.name());
+            if forget {
+                self.all.remove(id);
             }
         }
     }
 
-    /// The peer answered that it does not send these any more; or, if not `ok`, that it does.
-    pub(crate) fn let_go(&mut self, ids: &[SubscriptionId], ok: bool) {
-        self.next.clear();
-        for id in ids {
-            self.unsaid.remove(id);
-            let Some(left) = self.remove(*id) else { continue };
+    /// The peer answered that it does not send these any more.
+    pub(crate) fn let_go(&mut self, ids: &[SubscriptionId]) {
+        for left in ids.iter().filter_map(|id| self.all.get(id)) {
             self.muted.remove(left.topic.name());
-            if !ok {
-                self.is_unsure(left.topic.name());
-            }
         }
         // It answers in order.
         for id in ids {
             self.owed.remove(id);
         }
-    }
-
-    fn remove(&mut self, id: SubscriptionId) -> Option<Left> {
-        let left = self.all.remove(&id)?;
-        if let Some(count) = self.names.get_mut(left.topic.name()) {
-            *count -= 1;
-            if *count == 0 {
-                self.names.remove(left.topic.name());
-            }
-        }
-        Some(left)
-    }
-
-    fn is_unsure(&mut self, name: &str) {
-        if self.unsure.len() < MAX_UNSURE {
-            self.unsure.insert(name.to_owned());
-        } else {
-            self.all_unsure = true;
-        }
-    }
-
-    /// Whether messages of a topic of that name may still come that was given up on this connection.
-    pub(crate) fn lingers(&self, name: &str) -> bool {
-        self.all_unsure || self.unsure.contains(name) || self.names.contains_key(name)
+        self.said(ids, true);
     }
 
     /// The peer confirmed that a topic of that name ended; false if nobody had asked for that.
@@ -151,9 +113,8 @@ impl Leaving {
         let id = self.all.iter().find(|(id, left)| left.topic.name() == name && !self.unsaid.contains(id));
         let id = id.map(|(id, _)| *id);
         self.muted.remove(name);
-        self.unsure.remove(name);
         self.owed.retain(|id, owed| owed.topic.name() != name || self.unsaid.contains(id));
-        id.is_some_and(|id| self.remove(id).is_some())
+        id.is_some_and(|id| self.all.remove(&id).is_some())
     }
 
     /// The peer answered that it subscribed to a topic of that name, or did not, and says of which request if it says. True if that is meant

@@ -10,6 +10,7 @@ use super::requests::What;
 use crate::protocol::Ack;
 use crate::ws::Kind;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
 use std::time::Instant;
 
 /// Answers to the server's heartbeats that may wait; older ones mean nothing any more.
@@ -30,6 +31,8 @@ pub(crate) struct Outbox {
     pub(crate) ending: Option<Ending>,
     /// Subscriptions to be made anew.
     pub(crate) renewals: VecDeque<SubscriptionId>,
+    /// Of the requests that are just being made, the first one's id, and their text: if they go out at once it need not be written anew.
+    pub(crate) fresh: Option<Fresh>,
     lanes: [BTreeMap<u64, Waiting>; 2],
     deadlines: BTreeSet<(Instant, Lane, u64)>,
     /// Where the requests are that wait.
@@ -46,6 +49,19 @@ pub(crate) struct Outbox {
     pub(crate) waited: usize,
     /// What the user was told last.
     pub(crate) level: Pressure,
+}
+
+/// Requests as they are just written.
+pub(crate) struct Fresh {
+    pub(crate) first: u64,
+    pub(crate) text: String,
+}
+
+// What is said may hold secrets.
+impl fmt::Debug for Fresh {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fresh").field("first", &self.first).finish_non_exhaustive()
+    }
 }
 
 /// A message that goes before all others on a connection: it authenticates or prepares it.
@@ -92,18 +108,17 @@ pub(crate) enum Waits {
         /// Of a notification.
         method: Option<Box<str>>,
     },
-    /// Its text is with the requests.
+    /// What it says is with the requests.
     Request { id: u64, len: usize },
-    /// Requests in one message.
-    Batch(Vec<u64>, String),
+    /// Requests in one message of so many bytes.
+    Batch(Vec<u64>, usize),
 }
 
 impl Waits {
     fn len(&self) -> usize {
         match self {
             Self::Message { bytes, .. } => bytes.len(),
-            Self::Request { len, .. } => *len,
-            Self::Batch(_, text) => text.len(),
+            Self::Request { len, .. } | Self::Batch(_, len) => *len,
         }
     }
 
@@ -128,6 +143,7 @@ impl Outbox {
             introduction: None,
             ending: None,
             renewals: VecDeque::new(),
+            fresh: None,
             lanes: Default::default(),
             deadlines: BTreeSet::new(),
             requests: BTreeMap::new(),

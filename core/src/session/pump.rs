@@ -221,11 +221,6 @@ impl Session {
                 return Ok(());
             }
         };
-        for &id in &ids {
-            if self.subscriptions.begin_anew(id) {
-                self.track(id);
-            }
-        }
         self.subscriptions.asked(&ids, id, now);
         let said = !self.text.is_empty();
         if said {
@@ -366,27 +361,65 @@ impl Session {
                 self.links[index].send_users(id, kind, &bytes, compress);
             }
             Some(Waits::Request { id, .. }) => self.send_request(index, id, now),
-            Some(Waits::Batch(ids, text)) => self.send_batch(index, &ids, &text, now),
+            Some(Waits::Batch(ids, _)) => self.send_batch(index, &ids, now),
             None => {}
         }
         Ok(())
     }
 
-    /// Sends a request whose text was kept, if it is not settled.
+    /// Sends a request, if it is not settled.
     pub(super) fn send_request(&mut self, index: usize, id: u64, now: Instant) {
         let Some(kept) = self.requests.take_kept(id) else { return };
-        let sent = self.send_own(index, &kept.text);
-        self.requests.sent(id, sent, now);
-        self.requests.keep(id, kept);
+        let protocol = &self.config.protocol;
+        let context = self.links[index].context(self.clock.wall(now));
+        let text = match self.outbox.fresh.take_if(|fresh| fresh.first == id) {
+            Some(fresh) => Ok(fresh.text),
+            // What it was written with when it was made may be over: it is written with what holds now.
+            None => {
+                let mut text = String::new();
+                protocol.request(id, &kept.request(), &context, &mut text).map(|()| text)
+            }
+        };
+        match text {
+            Ok(text) => {
+                let sent = self.send_own(index, &text);
+                self.requests.sent(id, sent, now);
+                self.requests.keep(id, kept);
+            }
+            Err(_) => self.cannot_send(id, now),
+        }
+    }
+
+    /// The protocol cannot say a request on the connection that there is now, though it could when it was made.
+    fn cannot_send(&mut self, id: u64, now: Instant) {
+        if let Some(failed) = self.requests.fail(id, Unanswered::Unsupported) {
+            self.request_failed(failed, now);
+        }
     }
 
     /// Sends requests in one message; those of them that are left, each by itself, if some are settled already: they must not be sent.
-    fn send_batch(&mut self, index: usize, ids: &[u64], text: &str, now: Instant) {
-        if !ids.iter().all(|id| self.requests.is_users(*id)) {
+    fn send_batch(&mut self, index: usize, ids: &[u64], now: Instant) {
+        let said = |id: &u64| Some((*id, self.requests.kept(*id)?.request()));
+        let requests: Vec<_> = ids.iter().filter_map(said).collect();
+        if requests.len() < ids.len() {
+            self.outbox.fresh = None;
             return ids.iter().for_each(|id| self.send_request(index, *id, now));
         }
-        let sent = self.send_own(index, text);
-        ids.iter().for_each(|id| self.requests.sent(*id, sent, now));
+        let context = self.links[index].context(self.clock.wall(now));
+        let text = match self.outbox.fresh.take_if(|fresh| Some(&fresh.first) == ids.first()) {
+            Some(fresh) => Ok(fresh.text),
+            None => {
+                let mut text = String::new();
+                self.config.protocol.batch(&requests, &context, &mut text).map(|()| text)
+            }
+        };
+        match text {
+            Ok(text) => {
+                let sent = self.send_own(index, &text);
+                ids.iter().for_each(|id| self.requests.sent(*id, sent, now));
+            }
+            Err(_) => ids.iter().for_each(|id| self.cannot_send(*id, now)),
+        }
     }
 
     /// Sends a message of the session's own.

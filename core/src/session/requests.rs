@@ -3,9 +3,11 @@
 use super::event::{SubscriptionId, Unanswered};
 use super::outbox::Lane;
 use super::output::ConnId;
+use crate::protocol::Request;
 use crate::ws::sender::Unwritten;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::time::{Duration, Instant};
 
 /// How a request is to be made.
@@ -93,12 +95,26 @@ pub(crate) enum What {
     Told,
 }
 
-/// An encoded request.
-#[derive(Debug)]
+/// What a request says: it is encoded when it goes out, with what is known of that connection.
 pub(crate) struct Kept {
     pub(crate) method: String,
-    pub(crate) text: String,
+    pub(crate) params: Option<String>,
     pub(crate) lane: Lane,
+    /// Bytes of it as it was encoded when it was made: what counts for the room that it takes while it waits.
+    pub(crate) len: usize,
+}
+
+impl Kept {
+    pub(crate) fn request(&self) -> Request<'_> {
+        Request { method: &self.method, params: self.params.as_deref() }
+    }
+}
+
+// What is said may hold secrets.
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kept").field("method", &self.method).field("lane", &self.lane).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -199,7 +215,7 @@ impl Requests {
         self.live.get(&id)?.kept.as_deref()
     }
 
-    /// The method of one whose text is kept.
+    /// The method of one that is kept.
     pub(crate) fn method(&self, id: u64) -> Option<&str> {
         Some(&self.kept(id)?.method)
     }

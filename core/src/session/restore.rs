@@ -86,7 +86,7 @@ impl Session {
         let Some(index) = self.current else { return };
         while let Some(id) = self.requests.take_held() {
             if self.limited {
-                let kept = self.requests.kept(id).map(|kept| (kept.lane, kept.text.len()));
+                let kept = self.requests.kept(id).map(|kept| (kept.lane, kept.len));
                 let Some((lane, len)) = kept else { continue };
                 self.outbox.push(lane, Waits::Request { id, len }, None);
             } else {
@@ -117,14 +117,9 @@ impl Session {
                     self.subscribe_failed(id, &topics, index, at, now);
                 }
             }
-            What::Unsubscribe(topics) => self.subscriptions.leaving.let_go(&topics, ok),
+            What::Unsubscribe(topics) => self.subscriptions.leaving.let_go(&topics),
             // Refused or not: what counts is the answer to the next one.
-            What::Renew(topic) => {
-                if ok && self.subscriptions.is_renewed_by(topic, id) {
-                    self.subscriptions.is_out_of_force(topic);
-                }
-                self.renewed(topic, id, now);
-            }
+            What::Renew(topic) => self.renewed(topic, id, now),
             What::Heartbeat => self.heartbeat_answered(Some(id), now),
             What::HeartbeatReply | What::User | What::Farewell | What::Told => {}
         }
@@ -294,25 +289,11 @@ impl Session {
         self.report_gaps(ids, now);
         for &id in ids {
             let Some(subscription) = self.subscriptions.confirm(id, now) else { continue };
+            let rule = subscription.options.sequence.as_ref().map(super::sequence::SequenceRule::tracker);
+            subscription.tracker = rule.or_else(|| self.config.protocol.tracker(&subscription.topic));
             let topic = subscription.topic.name().to_owned();
-            // One that has watched since it was asked for has seen what came before this.
-            let (watched, renewal) = (subscription.tracker.is_some(), subscription.renewal.take());
             self.events.push_back(Queued::Subscribed { id, topic, epoch: self.epoch });
-            if !watched {
-                self.track(id);
-            }
-            if let Some(cause) = renewal {
-                self.resync(id, cause, now);
-            }
         }
-    }
-
-    /// Its messages are watched from here on, if they have numbers.
-    pub(super) fn track(&mut self, id: SubscriptionId) {
-        let protocol = &self.config.protocol;
-        let Some(subscription) = self.subscriptions.get_mut(id) else { return };
-        let rule = subscription.options.sequence.as_ref().map(super::sequence::SequenceRule::tracker);
-        subscription.tracker = rule.or_else(|| protocol.tracker(&subscription.topic));
     }
 
     /// `error` is what the server said, as the protocol encodes it.
@@ -334,9 +315,6 @@ impl Session {
             self.notice = Some(Notice::new(reason, recovery));
         }
         for &id in ids {
-            if error.is_some() {
-                self.subscriptions.is_out_of_force(id);
-            }
             let Some(subscription) = self.subscriptions.get(id) else { continue };
             let topic = subscription.topic.name().to_owned();
             let refusals = self.subscriptions.refuse(id, reason, now);

@@ -74,8 +74,6 @@ pub(crate) struct Subscription {
     turn: Option<Instant>,
     pub(crate) last_message: Option<Instant>,
     pub(crate) tracker: Option<Box<dyn Tracker>>,
-    /// It was asked for on this connection, and the server did not say that it is not in force: messages of that may still come.
-    lingers: bool,
     pub(crate) damper: Damper,
     /// Why it is to be made anew.
     pub(crate) renewal: Option<GapCause>,
@@ -225,21 +223,6 @@ impl Subscriptions {
                 subscription.live = false;
             }
             subscription.set(SubscriptionState::Pending, now);
-        }
-    }
-
-    /// It is about to be asked for: true if no message that comes from here on can be of an earlier subscription to it.
-    pub(crate) fn begin_anew(&mut self, id: SubscriptionId) -> bool {
-        let Some(subscription) = self.all.get_mut(&id) else { return false };
-        (subscription.tracker, subscription.renewal) = (None, None);
-        !std::mem::replace(&mut subscription.lingers, true)
-            && !self.leaving.lingers(subscription.topic.name())
-    }
-
-    /// The server said that it is not in force: no message of it comes, unless it is asked for again.
-    pub(crate) fn is_out_of_force(&mut self, id: SubscriptionId) {
-        if let Some(subscription) = self.all.get_mut(&id) {
-            subscription.lingers = false;
         }
     }
 
@@ -404,7 +387,7 @@ impl Subscriptions {
                 *cause = GapCause::Reconnect;
             }
             (subscription.turn, subscription.tracker, subscription.renewal) = (None, None, None);
-            (subscription.confirmed, subscription.lingers) = (None, false);
+            subscription.confirmed = None;
             subscription.silence.stop();
             subscription.watched = false;
             (subscription.restores, subscription.placed, subscription.asked) = (false, false, 0);
@@ -477,7 +460,6 @@ impl Subscription {
             turn: None,
             last_message: None,
             tracker: None,
-            lingers: false,
             damper: Damper::default(),
             renewal: None,
             added: now,

@@ -3,7 +3,7 @@
 use super::Session;
 use super::config::Params;
 use super::event::{Epoch, RequestId, SendId, SubscriptionId, Unanswered};
-use super::outbox::{Lane, Waits};
+use super::outbox::{Fresh, Lane, Waits};
 use super::overflow::Overflow;
 use super::requests::{Kept, OnDisconnect, RequestOptions, What};
 use super::status::State;
@@ -288,15 +288,17 @@ impl Session {
         let mut taken =
             written.and_then(|()| online.map_or(Ok(()), |index| self.check_queue(index, text.len())));
         if taken.is_ok() {
-            self.insert_request(id, request.method, &text, &options, now);
+            self.insert_request(id, &request, text.len(), &options, now);
             match online {
                 None => self.requests.hold(id),
                 Some(_) if self.limited => {
                     self.outbox.push(options.lane(), Waits::Request { id, len: text.len() }, None);
+                    self.outbox.fresh = Some(Fresh { first: id, text: std::mem::take(&mut text) });
                     if self.has_to_wait(options.lane(), now) {
                         self.requests.settle(id);
                         taken = Err(SendError::Full);
                     }
+                    self.outbox.fresh = None;
                 }
                 Some(index) => {
                     let sent = self.send_own(index, &text);
@@ -346,24 +348,28 @@ impl Session {
         let mut batch = String::new();
         let context = self.context(now);
         protocol.batch(&numbered, &context, &mut batch).map_err(SendError::Unsupported)?;
-        let mut texts = Vec::with_capacity(numbered.len());
+        // Each may have to be sent alone.
+        let mut lens = Vec::with_capacity(numbered.len());
         for (id, request) in &numbered {
             let mut text = String::new();
             protocol.request(*id, request, &context, &mut text).map_err(SendError::Unsupported)?;
-            texts.push(text);
+            lens.push(text.len());
         }
         if let Some(index) = online {
             self.check_queue(index, batch.len())?;
         }
-        for ((id, request), text) in numbered.iter().zip(&texts) {
-            self.insert_request(*id, request.method, text, &options, now);
+        for ((id, request), len) in numbered.iter().zip(lens) {
+            self.insert_request(*id, request, len, &options, now);
         }
         let ids: Vec<u64> = numbered.iter().map(|(id, _)| *id).collect();
         match online {
             None => ids.iter().for_each(|id| self.requests.hold(*id)),
             Some(_) if self.limited => {
-                self.outbox.push(options.lane(), Waits::Batch(ids.clone(), batch), None);
-                if self.has_to_wait(options.lane(), now) {
+                self.outbox.push(options.lane(), Waits::Batch(ids.clone(), batch.len()), None);
+                self.outbox.fresh = ids.first().map(|first| Fresh { first: *first, text: batch });
+                let waits = self.has_to_wait(options.lane(), now);
+                self.outbox.fresh = None;
+                if waits {
                     ids.iter().for_each(|id| _ = self.requests.settle(*id));
                     return Err(SendError::Full);
                 }
@@ -391,11 +397,24 @@ impl Session {
         Ok(online)
     }
 
-    fn insert_request(&mut self, id: u64, method: &str, text: &str, options: &RequestOptions, now: Instant) {
+    fn insert_request(
+        &mut self,
+        id: u64,
+        request: &Request<'_>,
+        len: usize,
+        options: &RequestOptions,
+        now: Instant,
+    ) {
         let timeout = options.timeout.unwrap_or(self.config.request_timeout).min(super::config::MAX_TIME);
         let keep = self.limited || options.on_disconnect != OnDisconnect::Fail;
-        let kept =
-            keep.then(|| Kept { method: method.to_owned(), text: text.to_owned(), lane: options.lane() });
+        let (method, params) = (request.method, request.params);
+        let kept = || Kept {
+            method: method.to_owned(),
+            params: params.map(str::to_owned),
+            lane: options.lane(),
+            len,
+        };
+        let kept = keep.then(kept);
         self.requests.insert(id, What::User, now + timeout, options.on_disconnect, kept);
     }
 

@@ -110,15 +110,9 @@ impl Session {
     /// A topic is to be made anew, as soon as that is not too often.
     pub(super) fn resync(&mut self, id: SubscriptionId, cause: GapCause, now: Instant) {
         let Some(subscription) = self.subscriptions.get_mut(id) else { return };
-        match subscription.state {
-            SubscriptionState::Confirmed => {}
-            // What the new one has a hole in is made anew once it is in force.
-            SubscriptionState::Pending if subscription.tracker.is_some() => {
-                subscription.renewal = Some(cause);
-                return;
-            }
+        if subscription.state != SubscriptionState::Confirmed {
             // It is being asked for anyway.
-            _ => return,
+            return;
         }
         subscription.renewal = Some(cause);
         let at = subscription.damper.resync_at(now);
@@ -166,8 +160,6 @@ impl Session {
     /// A topic's numbers have a hole, or its state is wrong: told before the message that shows it, which then waits (see
     /// `postponed`). The topic is made anew.
     pub(super) fn gap_found(&mut self, id: SubscriptionId, since: Instant, cause: GapCause, now: Instant) {
-        // What was missed before it is told before it.
-        self.report_gaps(&[id], now);
         let Some(subscription) = self.subscriptions.get(id) else { return };
         let topics = vec![(id, subscription.topic.name().to_owned())];
         let gap = Gap { topics, before: self.epoch, after: self.epoch, since, until: now, cause };

@@ -38,8 +38,10 @@ pub struct Words {
     pub recovery: fn(Fault<'_>) -> Option<Recovery>,
     /// Errors of subscriptions name those that they are about before the text: `no 3 7:a,b/not here`. Without a name they are about all.
     pub names_refused: bool,
-    /// So many messages cannot be written: authentications, steps, or topics that begin with `!`.
+    /// So many messages cannot be written: authentications, steps, or topics and requests that begin with `!`.
     pub unsigned: Arc<AtomicU32>,
+    /// How often a request was written.
+    pub written: Arc<AtomicU32>,
 }
 
 impl std::fmt::Debug for Words {
@@ -66,6 +68,7 @@ impl Default for Words {
             recovery: |_| None,
             names_refused: false,
             unsigned: Arc::default(),
+            written: Arc::default(),
         }
     }
 }
@@ -159,7 +162,27 @@ impl Protocol for Words {
         context: &Context<'_>,
         out: &mut String,
     ) -> Result<(), Unsupported> {
-        said(out, format!("ask {id} {}", request.method), context);
+        self.written.fetch_add(1, Ordering::Relaxed);
+        if request.method.starts_with('!') {
+            self.sign()?;
+        }
+        let params = request.params.map_or(String::new(), |params| format!(" {params}"));
+        said(out, format!("ask {id} {}{params}", request.method), context);
+        Ok(())
+    }
+
+    fn batch(
+        &self,
+        requests: &[(u64, Request<'_>)],
+        context: &Context<'_>,
+        out: &mut String,
+    ) -> Result<(), Unsupported> {
+        if requests.iter().any(|(_, request)| request.method.starts_with('!')) {
+            self.sign()?;
+        }
+        let asks: Vec<String> =
+            requests.iter().map(|(id, request)| format!("{id} {}", request.method)).collect();
+        said(out, format!("asks {}", asks.join(", ")), context);
         Ok(())
     }
 
@@ -240,7 +263,7 @@ impl Protocol for Words {
         match (limit, traffic) {
             ("preparing", Traffic::Prepare) | ("authenticating", Traffic::Authenticate) => 1,
             ("subscribing", Traffic::Subscribe(topics)) => topics as u32,
-            ("asking", Traffic::Subscribe(_)) => 1,
+            ("asking", Traffic::Subscribe(_)) | ("requesting", Traffic::Request(_)) => 1,
             ("topics", Traffic::Subscribe(_) | Traffic::Unsubscribe(_)) => 1,
             _ => 0,
         }

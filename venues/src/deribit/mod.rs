@@ -242,8 +242,7 @@ impl Deribit {
     }
 
     /// Takes a book whose first notification is no snapshot for corrupt, so that it is subscribed to anew. Default `false`, since it is not
-    /// verified whether the snapshot may come before the answer to the subscription. It is seen there as well, unless a book is asked for again
-    /// before the server has confirmed the end of it: then it is made anew once more.
+    /// verified that the snapshot never comes before the answer to the subscription: until then nothing is watched.
     pub fn snapshot_first(self, demanded: bool) -> Self {
         Self { snapshot_first: demanded, ..self }
     }
