@@ -5,7 +5,11 @@
 mod common;
 
 use common::*;
-use everwire_core::{Config, Event, JsonRpc, Message, Output, SendOptions, Session};
+use everwire_core::protocol::{Ack, Context, Inbound, Name, Unsupported};
+use everwire_core::{
+    Config, Continuity, Event, JsonRpc, Limit, Message, Output, Protocol, Request, SendOptions, Sequence,
+    SequenceRule, Sequences, Session, SubscribeOptions, Topic, Tracker, Watch,
+};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::time::Instant;
@@ -130,6 +134,92 @@ fn receiving_fragmented_messages() {
 fn receiving_notifications() {
     let burst = [notification("a", 1), notification("b", 22)].concat();
     assert_eq!(steadily(big().protocol(JsonRpc::new()), &burst, 2), 0);
+}
+
+/// Its messages are `book BTC 17`: a channel, a symbol, and a number that goes on from the one before, whatever their topics.
+#[derive(Debug)]
+struct Parted;
+
+impl Protocol for Parted {
+    fn classify<'m>(&self, text: &'m str) -> Inbound<'m> {
+        let mut words = text.split(' ');
+        let (Some(channel), Some(symbol), Some(number)) = (words.next(), words.next(), words.next()) else {
+            return Inbound::other();
+        };
+        let sequence = number.parse().ok().map(Sequence::new);
+        let topic = Some(Name::of(&[channel, symbol]));
+        Inbound::Message { topic, sequence, sent: Some(std::time::Duration::from_secs(1)) }
+    }
+
+    fn request(&self, _: u64, _: &Request<'_>, _: &Context<'_>, _: &mut String) -> Result<(), Unsupported> {
+        Err(Unsupported { reason: "none".into() })
+    }
+
+    fn topics_per_message(&self) -> usize {
+        1
+    }
+
+    fn subscribe(
+        &self,
+        _: u64,
+        topics: &[&Topic],
+        _: &Context<'_>,
+        out: &mut String,
+    ) -> Result<Ack, Unsupported> {
+        out.push_str(topics[0].name());
+        Ok(Ack::None)
+    }
+
+    fn unsubscribe(&self, _: u64, _: &[&Topic], _: &Context<'_>, _: &mut String) -> Result<Ack, Unsupported> {
+        Ok(Ack::None)
+    }
+
+    fn confirms(&self, _: &str, _: &Topic) -> bool {
+        true
+    }
+
+    fn tracker(&self, _: &Topic) -> Option<Box<dyn Tracker>> {
+        // Within a topic there are holes.
+        let mut last = 0;
+        Some(Sequences::hook(move |sequence, _| {
+            let before = std::mem::replace(&mut last, sequence.map_or(0, |sequence| sequence.last));
+            if before < last { Continuity::Continues } else { Continuity::Duplicate }
+        }))
+    }
+
+    fn connection_tracker(&self) -> Option<Box<dyn Tracker>> {
+        let mut numbers = SequenceRule::PlusOne.tracker();
+        Some(Sequences::hook(move |_, text| {
+            let number = text.rsplit(' ').next().and_then(|number| number.parse().ok());
+            numbers.check(number.map(Sequence::new), text)
+        }))
+    }
+
+    fn limits(&self) -> Vec<Limit> {
+        vec![Limit::window("messages", 100, secs(1))]
+    }
+}
+
+#[test]
+fn receiving_messages_of_topics() {
+    let mut h = Harness::online(big().protocol(Parted));
+    for topic in ["book:BTC", "book:ETH"] {
+        let watch = Watch::after(secs(60));
+        h.s.subscribe(topic, SubscribeOptions::default().watch(watch), h.now);
+    }
+    h.run();
+    h.flush(0);
+    let (conn, now) = (h.conns[0].id, h.now);
+    let burst = |from: u64| -> Vec<u8> {
+        let said =
+            (from..from + 1000).map(|n| format!("book {} {n}", if n % 3 == 0 { "BTC" } else { "ETH" }));
+        said.flat_map(|said| text(&said)).collect()
+    };
+    let (first, second) = (burst(1), burst(1001));
+    assert_eq!(receive(&mut h.s, conn, &first, now), 1000);
+    assert_eq!(allocations(|| assert_eq!(receive(&mut h.s, conn, &second, now), 1000)), 0);
+    let infos: Vec<_> = h.s.subscriptions().collect();
+    assert!(infos.len() == 2 && infos.iter().all(|info| info.last_message == Some(now)), "{infos:?}");
 }
 
 #[test]

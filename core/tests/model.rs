@@ -61,7 +61,7 @@ impl Server {
                     (Tells::Responses, true) => answers.push(format!("no {id} 7:bad")),
                     (Tells::Topics, false) => answers.extend(names.iter().map(|name| format!("on {name}"))),
                     (Tells::Numbered, false) => {
-                        answers.extend(names.iter().map(|name| format!("on {name} {id}")))
+                        answers.extend(names.iter().map(|name| format!("on {name} {id}")));
                     }
                     (Tells::Lists, false) => answers.push(format!("list {}", list())),
                     (Tells::Topics | Tells::Lists, true) => answers.push("refused 7:bad".into()),

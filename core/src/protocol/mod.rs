@@ -275,7 +275,9 @@ pub trait Protocol: fmt::Debug + Send + Sync {
     /// them, and several messages in one ([`Inbound::Batch`]) are given as one. It sees each before [`classify`](Self::classify), and is given no
     /// sequence, only the text. A new one is made for each connection. What it finds missing may have been of any topic: one
     /// [`Event::Gap`](crate::Event::Gap) ahead of the message names all that are in force, and each of them is made anew, as often as resyncs may
-    /// be. What it calls a duplicate goes no further. Default: there is none, which costs nothing.
+    /// be. What it calls a duplicate goes no further. Messages that arrive in chunks ([`Limits::chunk`](crate::Limits)) are not
+    /// given to it, nor to [`classify`](Self::classify): leave that option off where they are numbered. Default: there is none, which costs
+    /// nothing.
     fn connection_tracker(&self) -> Option<Box<dyn Tracker>> {
         None
     }

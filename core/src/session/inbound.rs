@@ -33,6 +33,10 @@ impl Session {
                 let Some(notice) = self.notice.take() else { return false };
                 self.failed(index, Error::Notice(notice), now);
             }
+            Step::Idle if self.gives_up(index) => {
+                let Some(error) = self.outbox.unsaid.take() else { return false };
+                self.failed(index, error, now);
+            }
             Step::Idle => return false,
             Step::Upgraded(upgraded) => self.upgraded(index, upgraded, now),
             Step::Redirect(to) => self.redirected(index, *to, now),
@@ -40,6 +44,11 @@ impl Session {
             Step::Failed(error) => self.failed(index, error, now),
         }
         true
+    }
+
+    /// Whether what the connection is of no use without could not be written. Who leaves anyway does not mind.
+    pub(super) fn gives_up(&self, index: usize) -> bool {
+        self.current == Some(index) && self.outbox.unsaid.is_some() && !self.closing
     }
 
     pub(super) fn inbound(&mut self, index: usize, inbound: Inbound, now: Instant) {

@@ -112,7 +112,7 @@ impl Session {
 
     /// The protocol cannot write what the connection is of no use without. One that works already goes on for as long as it can.
     pub(super) fn cannot_introduce(&mut self, what: &What, unsaid: Unsupported, now: Instant) {
-        let Some(index) = self.current else { return };
+        self.outbox.introduction = None;
         let what = match what {
             What::Prepare(_) => "what prepares the connection",
             _ => "the authentication",
@@ -122,7 +122,8 @@ impl Session {
             State::Online => self.cannot_reauthenticate(error, now),
             // The user leaves anyway.
             State::Closing => {}
-            _ => self.failed(index, error, now),
+            // Whatever has come is told first, be it that the limiter held this back until a user had to be waited for.
+            _ => self.outbox.unsaid = Some(error),
         }
     }
 

@@ -61,8 +61,10 @@ impl Leaving {
         self.all.len()
     }
 
+    /// One that is leaving, or that the peer owes an answer for.
     pub(crate) fn topic(&self, id: SubscriptionId) -> Option<&Topic> {
-        self.all.get(&id).map(|left| &left.topic)
+        let left = self.all.get(&id).map(|left| &left.topic);
+        left.or_else(|| self.owed.get(&id).map(|owed| &owed.topic))
     }
 
     pub(crate) fn has_unsaid(&self) -> bool {

@@ -448,6 +448,9 @@ impl Session {
             if self.close_step(now) || self.close_done(now) || !self.events.is_empty() {
                 continue;
             }
+            if self.current.is_some_and(|index| self.gives_up(index)) {
+                continue;
+            }
             self.links.iter_mut().for_each(|link| link.check_stall(now));
             match self.deadline() {
                 Some(due) if due <= now => {
@@ -500,6 +503,11 @@ impl Session {
                 progress |= self.step_link(index, now);
             } else if self.renew && self.current == Some(index) {
                 let error = self.leaves_for();
+                self.failed(index, error, now);
+                progress = true;
+            } else if self.gives_up(index)
+                && let Some(error) = self.outbox.unsaid.take()
+            {
                 self.failed(index, error, now);
                 progress = true;
             }

@@ -7,6 +7,7 @@
 use super::event::{SendId, SubscriptionId};
 use super::limiter::{Limiter, Pressure};
 use super::requests::What;
+use crate::error::Error;
 use crate::protocol::Ack;
 use crate::ws::Kind;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -27,6 +28,8 @@ pub(crate) struct Outbox {
     pub(crate) beat: bool,
     /// What authenticates or prepares, as it was written when its turn came. If it was held back it is written anew when it can be sent.
     pub(crate) introduction: Option<Introduction>,
+    /// It cannot be written, which ends the connection once all that arrived is told.
+    pub(crate) unsaid: Option<Error>,
     /// What ends subscriptions, if it was held back.
     pub(crate) ending: Option<Ending>,
     /// Subscriptions to be made anew.
@@ -141,6 +144,7 @@ impl Outbox {
             replies: VecDeque::new(),
             beat: false,
             introduction: None,
+            unsaid: None,
             ending: None,
             renewals: VecDeque::new(),
             fresh: None,
@@ -269,7 +273,7 @@ impl Outbox {
     /// The connection is lost: what waited for it, in order. The limits of the next one begin afresh.
     pub(crate) fn lost(&mut self, now: Instant) -> Vec<Waits> {
         self.limiter.reset(now);
-        (self.pong, self.ping, self.introduction, self.ending) = Default::default();
+        (self.pong, self.ping, self.introduction, self.unsaid, self.ending) = Default::default();
         (self.beat, self.ready_at, self.room_at) = (false, None, None);
         self.replies.clear();
         self.renewals.clear();
