@@ -6,7 +6,8 @@
 #![allow(clippy::unwrap_used)]
 
 use everwire_core::{
-    Clock, Config, ConnId, Endpoint, Event, Output, Session, SubscribeOptions, SubscriptionState, Topic,
+    Clock, Config, ConnId, Endpoint, Event, JsonRpc, Output, Session, SubscribeOptions, SubscriptionState,
+    Topic,
 };
 use everwire_testing::sim::ws::{self, Heard, Socket};
 use everwire_venues::binance::{self, Binance, Speed};
@@ -123,16 +124,13 @@ impl Line {
     fn receive(&mut self, mut bytes: &[u8]) -> usize {
         let mut messages = 0;
         loop {
-            loop {
-                match self.session.poll_output(self.now) {
-                    Output::Event => match self.session.event() {
-                        Some(Event::Message { subscription, .. }) => {
-                            messages += usize::from(subscription.is_some())
-                        }
-                        Some(Event::Gap(_)) => self.gaps += 1,
-                        _ => {}
-                    },
-                    _ => break,
+            while let Output::Event = self.session.poll_output(self.now) {
+                match self.session.event() {
+                    Some(Event::Message { subscription, .. }) => {
+                        messages += usize::from(subscription.is_some());
+                    }
+                    Some(Event::Gap(_)) => self.gaps += 1,
+                    _ => {}
                 }
             }
             if bytes.is_empty() {
@@ -166,6 +164,21 @@ fn the_counter_counts() {
     let before = COUNT.get();
     drop(std::hint::black_box(vec![1u8; 100]));
     assert!(COUNT.get() > before);
+}
+
+/// Without a venue's own reading.
+#[test]
+fn json_rpc() {
+    let config = Config::new("ws://127.0.0.1:9/").unwrap().protocol(JsonRpc::new());
+    let mut line = Line::online(config, &["a".into()], |call| {
+        vec![json!({"jsonrpc": "2.0", "id": call["id"], "result": call["params"]["channels"]})]
+    });
+    for (data, allocations) in [("7", 0), (r#"{"price":7}"#, 0), (r#"{"bids":[[7,1]]}"#, 1)] {
+        let message = |_| {
+            format!(r#"{{"jsonrpc":"2.0","method":"subscription","params":{{"channel":"a","data":{data}}}}}"#)
+        };
+        assert_eq!(line.steadily(message), allocations, "{data}");
+    }
 }
 
 #[test]

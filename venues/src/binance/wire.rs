@@ -176,7 +176,7 @@ impl<'de> Payload<'de> {
             Key::Last => self.last = map.next_value::<Scalar<'de>>()?.number(),
             Key::Previous => self.previous = map.next_value::<Scalar<'de>>()?.number(),
             // Lists of lists: passed over one by one, which `serde_json` does without allocating.
-            Key::Levels => drop(map.next_value::<Scalar<'de>>()?),
+            Key::Levels => _ = map.next_value::<Scalar<'de>>()?,
             _ => drop(map.next_value::<IgnoredAny>()?),
         }
         Ok(())

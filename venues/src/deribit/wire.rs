@@ -273,7 +273,7 @@ fn data_of<'de, A: MapAccess<'de>>(mut map: A) -> Result<Data<'de>, A::Error> {
             DataKey::PrevChangeId => data.prev_change_id = map.next_value::<Scalar<'_>>()?.number(),
             DataKey::Type => data.kind = map.next_value::<Scalar<'_>>()?.text(),
             // Lists of lists: passed over one by one, which `serde_json` does without allocating.
-            DataKey::Bids | DataKey::Asks => drop(map.next_value::<Scalar<'_>>()?),
+            DataKey::Bids | DataKey::Asks => _ = map.next_value::<Scalar<'_>>()?,
             DataKey::Other => drop(map.next_value::<IgnoredAny>()?),
         }
     }
