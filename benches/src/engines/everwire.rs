@@ -40,7 +40,8 @@ fn online() -> (Session, ConnId, Instant) {
     let _wait = session.poll_output(now);
     let request = String::from_utf8(session.transmit(conn).to_vec()).expect("HTTP is text");
     session.handle_transmitted(conn, request.len(), now);
-    let key = request.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: ")).expect("it has a key");
+    let key =
+        request.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: ")).expect("it has a key");
     let response = format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Accept: {}\r\n\r\n",

@@ -89,9 +89,9 @@ impl Session {
 
     /// Drops connections whose end is overdue, without waiting for an event to be taken: what arrived over them is told all the same.
     fn drop_ended(&mut self, now: Instant) {
-        let then = now + self.config.close_timeout;
+        let more = self.config.close_timeout;
         for link in self.links.iter_mut().filter(|link| link.ends()) {
-            if link.deadline.is_some_and(|deadline| deadline <= now) && link.run_out(then) {
+            if link.deadline.is_some_and(|deadline| deadline <= now) && link.run_out(more, now) {
                 link.gone = Some(Disconnect::Eof);
                 self.duties.push_back(Output::Disconnect(link.id));
             }

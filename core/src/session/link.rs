@@ -34,7 +34,7 @@ use crate::ws::sender::Sender;
 use crate::ws::{CloseCode, Target, close};
 use std::collections::VecDeque;
 use std::fmt;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// One connection.
 #[derive(Debug)]
@@ -505,13 +505,15 @@ impl Link {
         }
     }
 
-    /// Its time is over. True if it has a deadline no more; one that was still to say that it closes gets the time until `then` for that.
-    pub(crate) fn run_out(&mut self, then: Instant) -> bool {
+    /// Its time is over. True if it has a deadline no more; one that was still to say that it closes gets so much `more` for that, from when it was
+    /// due: a driver that comes late does not make it longer.
+    pub(crate) fn run_out(&mut self, more: Duration, now: Instant) -> bool {
         let parts = self.farewell.is_some();
         self.part();
         self.lingers &= !parts;
-        self.deadline = parts.then_some(then);
-        !parts
+        let then = self.deadline.and_then(|due| due.checked_add(more));
+        self.deadline = then.filter(|then| parts && *then > now);
+        self.deadline.is_none()
     }
 
     /// Nothing that comes on it matters.

@@ -41,11 +41,11 @@ impl Session {
     /// expected of a connection that was left. False if that changed nothing.
     pub(super) fn run_out(&mut self, now: Instant) -> bool {
         self.expire_requests(now);
-        let then = now + self.config.close_timeout;
+        let more = self.config.close_timeout;
         let left = self.links.iter_mut().filter(|link| link.is_retired());
         let due = left.filter(|link| link.deadline.is_some_and(|at| at <= now));
         // `is_over` sees that there is no deadline any more.
-        let ended = due.map(|link| link.run_out(then)).count();
+        let ended = due.map(|link| link.run_out(more, now)).count();
         ended > 0 || !self.events.is_empty()
     }
 

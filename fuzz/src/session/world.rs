@@ -258,7 +258,8 @@ impl World {
         let newest = alive().rfind(|socket| socket.connected);
         for socket in alive() {
             let left = match socket.superseded {
-                Some(at) => self.now < at + CLOSE_TIMEOUT + CATCH_UP,
+                // The farewell is awaited for that long, and then as long again for the close frame to be written.
+                Some(at) => self.now < at + 2 * CLOSE_TIMEOUT + CATCH_UP,
                 None if socket.connected => true,
                 None => current.is_none() && self.now < socket.asked + CONNECT_TIMEOUT,
             };
