@@ -167,3 +167,25 @@ fn it_makes_no_difference_how_the_bytes_are_cut() {
     }
     assert_eq!(play(&(1..stream.len()).collect::<Vec<_>>()), whole, "byte by byte");
 }
+
+/// A snapshot may come ahead of the answer: what is lost between the two is lost to that topic.
+#[test]
+fn a_topic_whose_answer_is_late_is_made_anew_when_it_comes() {
+    let words = Words { subscribes: Ack::Separate, ..words() };
+    let mut h = with_topics(words, &["a"]);
+    say(&mut h, 0, &["a #1"]);
+    assert_eq!(brief(&mut h), ["message a #1"]);
+    say(&mut h, 0, &["a #3"]);
+    assert_eq!(brief(&mut h), ["gap a Sequence { expected: 2, got: 3 }", "message a #3"]);
+    let before = h.texts(0).len();
+    say(&mut h, 0, &["list a,#4"]);
+    assert_eq!(brief(&mut h)[0], "+a");
+    let asked = h.texts(0)[before..].to_vec();
+    assert!(asked[0].starts_with("unsub ") && asked[1].starts_with("sub "), "{asked:?}");
+    // Once.
+    say(&mut h, 0, &["list a,#5"]);
+    assert!(brief(&mut h).contains(&"+a".to_owned()));
+    say(&mut h, 0, &["a #6"]);
+    assert_eq!(brief(&mut h), ["message a #6"]);
+    assert_eq!(h.texts(0).len(), before + 2);
+}

@@ -3,14 +3,18 @@
 mod jsonrpc;
 mod name;
 mod plain;
+mod said;
+mod topic;
 
 pub(crate) use jsonrpc::notified;
 pub use jsonrpc::{JsonRpc, OwnedRpcError, RpcError};
 pub use name::Name;
 pub use plain::Plain;
+pub use said::{Ack, Fault, Inbound, Traffic};
+pub use topic::{Request, Topic};
 
 use crate::error::Recovery;
-use crate::session::{Limit, Params, Sequence, Tracker};
+use crate::session::{Limit, Params, Tracker};
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
@@ -316,147 +320,15 @@ impl<'a> Context<'a> {
     }
 }
 
-/// What an inbound text message is. The texts are parts of the message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Inbound<'m> {
-    /// Data for the user, of this topic if the message names one.
-    Message {
-        /// The topic's name as the message has it.
-        topic: Option<Name<'m>>,
-        /// Its place in the topic's order, if the message tells.
-        sequence: Option<Sequence>,
-        /// When the server sent it, since the Unix epoch, if the message tells.
-        sent: Option<Duration>,
-    },
-    /// The answer to request `id`.
-    Response {
-        /// The number that the request was sent with.
-        id: u64,
-        /// The result, or the error, as the protocol encodes it.
-        result: Result<&'m str, &'m str>,
-    },
-    /// Several messages in one: see [`Protocol::item`].
-    Batch,
-    /// The server says of one topic that it is subscribed to, or that it will not be.
-    Subscribed {
-        /// The topic's name.
-        topic: Name<'m>,
-        /// The id of the message that asked for it, if the server repeats it.
-        id: Option<u64>,
-        /// The error if it will not be, as the protocol encodes it.
-        result: Result<(), &'m str>,
-    },
-    /// The server says of one topic that it is not subscribed to any more, whether that was asked for or not.
-    Unsubscribed {
-        /// The topic's name.
-        topic: Name<'m>,
-    },
-    /// The server lists what is subscribed to: of the topics that it was asked for and that have no outcome yet, those are in force that
-    /// [`Protocol::confirms`] finds in the text. It says nothing of those that it does not name: they may be in the next list. Nor does
-    /// it answer an unsubscribe message; where nothing else does, that is [`Ack::None`]. A topic that was given up and asked for again is
-    /// confirmed by a list that names it from before: where the server says of each topic what became of it, prefer [`Inbound::Subscribed`].
-    Confirmed(&'m str),
-    /// The server refuses what it was asked, without an id. It is meant for the first subscribe message with [`Ack::Separate`] that has topics
-    /// without an outcome, those that were given up meanwhile included, and of those one that it is about ([`Protocol::refuses`]) if there is
-    /// any; it is then what an error response to that would be. If there is none, the user is told, as by a notice.
-    Refused(&'m str),
-    /// The outcome of an authentication, without an id: the result, or the error, as the protocol encodes it. If none is awaited, the user is
-    /// told of an error as by a notice.
-    Authenticated(Result<&'m str, &'m str>),
-    /// The server asks something of the client.
-    Request {
-        /// Its id, as the server wrote it.
-        id: &'m str,
-        /// The method.
-        method: &'m str,
-        /// The parameters, as the protocol encodes them.
-        params: Option<&'m str>,
-    },
-    /// The server's first word, if it speaks first ([`Protocol::greets`]), for [`Protocol::greeting`] to look at; later ones mean nothing. The user
-    /// is not told.
-    Greeting,
-    /// A heartbeat of the server: [`Protocol::heartbeat_reply`] answers it. The user is not told.
-    Heartbeat,
-    /// The answer to a heartbeat of ours that has no id. The user is not told.
-    HeartbeatAnswer,
-    /// The server says something about the connection: that it will go down, that too much was sent.
-    Notice {
-        /// What it says.
-        text: &'m str,
-        /// What the session is to do about it.
-        recovery: Option<Recovery>,
-    },
-}
-
-impl<'m> Inbound<'m> {
-    /// Data for the user, with nothing known but its topic.
-    pub fn data(topic: Option<impl Into<Name<'m>>>) -> Self {
-        Self::Message { topic: topic.map(Into::into), sequence: None, sent: None }
+// The result of an authentication holds tokens.
+impl fmt::Debug for Context<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("wall", &self.wall)
+            .field("params", self.params)
+            .field("authenticated", &self.authenticated.is_some())
+            .finish()
     }
-
-    /// Data for the user that is of no topic.
-    pub fn other() -> Self {
-        Self::Message { topic: None, sequence: None, sent: None }
-    }
-}
-
-/// How the outcome of a message is learnt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ack {
-    /// From the response with its id.
-    Response,
-    /// From messages of its own: an [`Inbound::Subscribed`] or [`Inbound::Unsubscribed`] for each topic, an [`Inbound::Confirmed`], an
-    /// [`Inbound::Authenticated`].
-    Separate,
-    /// Not at all: sent is done.
-    None,
-}
-
-/// What is sent, for [`Protocol::cost`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Traffic<'a> {
-    /// A ping (RFC 6455 section 5.5.2).
-    Ping,
-    /// A pong.
-    Pong,
-    /// A heartbeat of the protocol, ours or an answer.
-    Heartbeat,
-    /// Authentication.
-    Authenticate,
-    /// What prepares a connection ([`Protocol::prepare`]).
-    Prepare,
-    /// A message that subscribes to so many topics.
-    Subscribe(usize),
-    /// A message that unsubscribes from so many topics.
-    Unsubscribe(usize),
-    /// A request with this method, or a notification.
-    Request(&'a str),
-    /// A message of the user, or an answer of his, of so many bytes.
-    Message(usize),
-    /// The message before the close frame. It is sent whatever it costs.
-    Farewell,
-    /// A close frame. It is sent whatever it costs.
-    Close,
-}
-
-/// What the server holds against the client, for [`Protocol::recovery`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Fault<'a> {
-    /// It closed the connection with this code and reason.
-    Closed(u16, &'a str),
-    /// It refused the authentication with this error, as the protocol encodes it.
-    Authentication(&'a str),
-    /// It refused what prepares a connection ([`Protocol::prepare`]) with this error.
-    Preparation(&'a str),
-    /// It refused a subscription with this error.
-    Subscription(&'a str),
-    /// It answered a request of the user's with this error, which is his to deal with. If that says something about the connection as well, such as
-    /// that the server will end it, `Some` has the session do the same as after a notice ([`Inbound::Notice`]), once the answer is told.
-    /// [`Recovery::Stop`] does nothing here: a request that is refused ends no session.
-    Request(&'a str),
 }
 
 /// The protocol cannot say that.
@@ -473,105 +345,6 @@ impl fmt::Display for Unsupported {
 }
 
 impl std::error::Error for Unsupported {}
-
-/// A call that expects an answer; to [`Client::notify`](crate::Client::notify), one that does not.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Request<'a> {
-    /// The method's name.
-    pub method: &'a str,
-    /// Its parameters as JSON text; `None` sends none.
-    pub params: Option<&'a str>,
-}
-
-impl<'a> Request<'a> {
-    /// A request without parameters.
-    pub fn new(method: &'a str) -> Self {
-        Self { method, params: None }
-    }
-
-    /// With parameters, as JSON text (`serde_json::to_string` makes it).
-    pub fn params(self, json: &'a str) -> Self {
-        Self { params: Some(json), ..self }
-    }
-}
-
-/// What can be subscribed to: a name, which also finds the topic in inbound messages, and, for protocols that have no
-/// subscribe message of their own, the messages to send.
-/// It is written, to a record, with all that is said.
-#[derive(Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Topic {
-    name: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    subscribe: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    unsubscribe: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    params: Option<String>,
-}
-
-impl Topic {
-    /// A topic that the protocol knows how to subscribe to. Under [`Plain`] the name itself is the message that is sent.
-    pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), subscribe: None, unsubscribe: None, params: None }
-    }
-
-    /// What the protocol is to say of the subscription besides its name, in its own terms, such as JSON with the depth of a book.
-    pub fn with_params(self, params: impl Into<String>) -> Self {
-        Self { params: Some(params.into()), ..self }
-    }
-
-    /// What [`with_params`](Self::with_params) set.
-    pub fn params(&self) -> Option<&str> {
-        self.params.as_deref()
-    }
-
-    /// Sends `text` to subscribe, on each connection anew, instead of what the protocol would send. Used by [`Plain`].
-    pub fn subscribe_with(self, text: impl Into<String>) -> Self {
-        Self { subscribe: Some(text.into()), ..self }
-    }
-
-    /// Sends `text` to unsubscribe. Used by [`Plain`].
-    pub fn unsubscribe_with(self, text: impl Into<String>) -> Self {
-        Self { unsubscribe: Some(text.into()), ..self }
-    }
-
-    /// The name.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-}
-
-impl<T: Into<String>> From<T> for Topic {
-    fn from(name: T) -> Self {
-        Self::new(name)
-    }
-}
-
-// The result of an authentication holds tokens.
-impl fmt::Debug for Context<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Context")
-            .field("wall", &self.wall)
-            .field("params", self.params)
-            .field("authenticated", &self.authenticated.is_some())
-            .finish()
-    }
-}
-
-// What is said may hold secrets.
-impl fmt::Debug for Request<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Request").field("method", &self.method).finish_non_exhaustive()
-    }
-}
-
-// What is said may hold secrets.
-impl fmt::Debug for Topic {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let known = self.subscribe.is_some() || self.unsubscribe.is_some();
-        f.debug_struct("Topic").field("name", &self.name).field("own_messages", &known).finish()
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -292,7 +292,11 @@ impl Session {
             let rule = subscription.options.sequence.as_ref().map(super::sequence::SequenceRule::tracker);
             subscription.tracker = rule.or_else(|| self.config.protocol.tracker(&subscription.topic));
             let topic = subscription.topic.name().to_owned();
+            let renewal = subscription.renewal.take();
             self.events.push_back(Queued::Subscribed { id, topic, epoch: self.epoch });
+            if let Some(cause) = renewal {
+                self.resync(id, cause, now);
+            }
         }
     }
 

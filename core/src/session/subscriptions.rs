@@ -217,6 +217,7 @@ impl Subscriptions {
             let Some(subscription) = self.all.get_mut(&id) else { continue };
             self.asks.remove(&(Reverse(subscription.options.priority), id));
             subscription.asked = request;
+            subscription.renewal = None;
             self.placed += usize::from(!std::mem::replace(&mut subscription.placed, true));
             if subscription.gap.is_some() {
                 // What comes from here on is the new one's, and behind the gap.

@@ -186,7 +186,13 @@ impl Session {
     /// The messages that showed holes are told.
     pub(super) fn resync_gapped(&mut self, now: Instant) {
         for id in std::mem::take(&mut self.gapped) {
-            self.resync(id, GapCause::Resync, now);
+            match self.subscriptions.get_mut(id) {
+                // It has messages already, and its answer is on its way: it is made anew then, for what was missed is behind the asking.
+                Some(pending) if pending.state == SubscriptionState::Pending => {
+                    pending.renewal = Some(GapCause::Resync);
+                }
+                _ => self.resync(id, GapCause::Resync, now),
+            }
         }
     }
 
