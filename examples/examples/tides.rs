@@ -196,7 +196,10 @@ impl Script for Network {
                 member.here_by = None;
                 return;
             }
-            Some("leave") => return out.push(conn, Reply::Fin),
+            Some("leave") => {
+                self.members.remove(&conn);
+                return out.push(conn, Reply::Fin);
+            }
             Some("watch") if member.entered => {
                 let asked = said["gauges"].as_array().into_iter().flatten().filter_map(Value::as_str);
                 let known: Vec<&str> = asked.filter(|gauge| GAUGES.contains(gauge)).collect();
