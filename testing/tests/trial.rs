@@ -54,7 +54,9 @@ struct Quotes {
     wrong: Option<Wrong>,
     tickets: BTreeSet<String>,
     made: usize,
-    logouts: usize,
+    /// The connection that was made last, and those that logged out.
+    newest: u64,
+    logouts: BTreeSet<u64>,
 }
 
 impl Quotes {
@@ -69,7 +71,8 @@ impl Quotes {
             wrong: None,
             tickets: BTreeSet::new(),
             made: 0,
-            logouts: 0,
+            newest: 0,
+            logouts: BTreeSet::new(),
         }
     }
 
@@ -104,6 +107,7 @@ impl Script for Quotes {
         if !ticket.is_some_and(|ticket| self.tickets.remove(&ticket)) {
             return Err(HttpResponse::status(401));
         }
+        self.newest = conn;
         self.limits.push((conn, Window::new(u64::from(LIMIT), secs(1))));
         Ok(())
     }
@@ -155,7 +159,9 @@ impl Script for Quotes {
             "time" if self.does(Wrong::Unfair) => return out.punish(conn, "asked for the time"),
             "time" => json!(self.wall.millis(now)),
             "logout" => {
-                self.logouts += 1;
+                if !self.logouts.insert(conn) {
+                    out.punish(conn, "logged out twice");
+                }
                 json!("ok")
             }
             other => return out.punish(conn, format!("no such method: {other}")),
@@ -200,20 +206,27 @@ impl Script for Quotes {
 
 /// The client's side.
 fn protocol() -> JsonRpc {
+    silent().farewell("logout", None).unwrap()
+}
+
+/// It leaves without a word.
+fn silent() -> JsonRpc {
     JsonRpc::new()
         .limit(Limit::window("messages", LIMIT, secs(1)))
         .cost(|_, traffic| {
             use everwire_core::protocol::Traffic;
             u32::from(!matches!(traffic, Traffic::Ping | Traffic::Pong | Traffic::Close))
         })
-        .farewell("logout", None)
-        .unwrap()
         .recovery(|fault, _| matches!(fault, Fault::Closed(4999, _)).then_some(Recovery::Stop))
 }
 
 /// The numbers are watched.
 fn tracked() -> JsonRpc {
-    protocol()
+    numbered(protocol())
+}
+
+fn numbered(protocol: JsonRpc) -> JsonRpc {
+    protocol
         .sequence(|_, params| {
             let (_, rest) = params.split_once(r#""seq":"#)?;
             Some(Sequence::new(rest.split(['}', ',']).next()?.parse().ok()?))
@@ -235,9 +248,9 @@ fn trial(protocol: JsonRpc) -> Trial<Quotes> {
     let trial = Trial::new(Config::provided().protocol(protocol), Quotes::new(), reads)
         .requests(time)
         .provider(|script, now| Ok(script.endpoint(now)))
-        .farewell(|script| match script.logouts {
-            1 => Ok(()),
-            count => Err(format!("{count} logouts")),
+        .farewell(|script| match script.logouts.contains(&script.newest) {
+            true => Ok(()),
+            false => Err("no logout".to_owned()),
         });
     TOPICS.iter().fold(trial, |trial, topic| trial.topic(*topic, watch()))
 }
@@ -351,7 +364,9 @@ fn what_is_punished_and_what_ends_the_session() {
 
 #[test]
 fn how_it_is_closed() {
-    finds(&["2 logouts"], || trial(tracked()).calms(|script, _, _| script.logouts = 1));
+    finds(&["no logout"], || trial(numbered(silent())));
+    let again = |script: &mut Quotes, _, _: &mut Replies| _ = script.logouts.insert(script.newest);
+    finds(&["logged out twice"], || trial(tracked()).calms(again));
     finds(&["the close took longer than 1ms"], || trial(tracked()).close_within(Duration::from_millis(1)));
 }
 
